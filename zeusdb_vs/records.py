@@ -1,0 +1,307 @@
+"""Metadata, text and payload of each slot, kept as text and decoded when read.
+
+A column is a list of chunks of 1,024 entries. Appending fills the last chunk in place, which earlier views
+never look at beyond their own length; changing an entry copies its chunk and the list of chunks, so that views
+published earlier keep what they saw. A column nobody has used is no list at all.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zeusdb_vs.documents import (
+    EncodedRecord,
+    check_document,
+    check_text,
+    decode_document,
+    encode_checked,
+    encode_document,
+)
+from zeusdb_vs.errors import CorruptIndexError, MetadataError
+
+__all__ = [
+    "EncodedRecord",
+    "Records",
+    "RecordsView",
+    "check_document",
+    "check_text",
+    "decode_document",
+    "encode_checked",
+    "encode_document",
+]
+
+CHUNK_BITS = 10
+CHUNK = 1 << CHUNK_BITS
+_OFFSET = CHUNK - 1
+
+_NOTHING: list[str | None] = [None] * CHUNK
+"""A full chunk without content, shared by all columns: full chunks are never changed in place."""
+
+
+class _Column:
+    """One kind of text for each slot. `chunks` is None until the first text arrives."""
+
+    __slots__ = ("chunks", "count")
+
+    def __init__(self, count: int = 0) -> None:
+        self.chunks: list[list[str | None]] | None = None
+        self.count = count
+
+    def append_empty(self, count: int) -> None:
+        self.count += count
+        chunks = self.chunks
+        if chunks is None:
+            return
+        room = -len(chunks[-1]) % CHUNK if chunks else 0
+        if room:
+            chunks[-1].extend([None] * min(room, count))
+        full, rest = divmod(max(0, count - room), CHUNK)
+        chunks.extend([_NOTHING] * full)
+        if rest:
+            chunks.append([None] * rest)
+
+    def append(self, texts: Sequence[str | None]) -> None:
+        if self.chunks is None:
+            before, self.count, self.chunks = self.count, 0, []
+            self.append_empty(before)
+        chunks = self.chunks
+        start = 0
+        if chunks and len(chunks[-1]) < CHUNK:
+            start = CHUNK - len(chunks[-1])
+            chunks[-1].extend(texts[:start])
+        chunks.extend(list(texts[at : at + CHUNK]) for at in range(start, len(texts), CHUNK))
+        self.count += len(texts)
+
+    def update(self, slots: Iterable[int], texts: Iterable[str | None]) -> None:
+        pairs = list(zip(slots, texts, strict=True))
+        if self.chunks is None:
+            if all(text is None for _, text in pairs):
+                return
+            self.append(())
+        assert self.chunks is not None
+        chunks = self.chunks.copy()
+        copied: set[int] = set()
+        for slot, text in pairs:
+            at = slot >> CHUNK_BITS
+            if at not in copied:
+                copied.add(at)
+                chunks[at] = chunks[at].copy()
+            chunks[at][slot & _OFFSET] = text
+        self.chunks = chunks
+
+    def forget(self, slots: Sequence[int]) -> None:
+        if self.chunks is not None:
+            self.update(slots, [None] * len(slots))
+
+    def take(self, slots: Sequence[int]) -> _Column:
+        taken = _Column(len(slots))
+        if self.chunks is not None:
+            chunks = self.chunks
+            texts = [chunks[slot >> CHUNK_BITS][slot & _OFFSET] for slot in slots]
+            if any(text is not None for text in texts):
+                taken.count = 0
+                taken.append(texts)
+        return taken
+
+    def texts(self) -> list[str | None]:
+        """Return all entries, in slot order; an unused column gives an empty list."""
+        return [text for chunk in self.chunks or () for text in chunk]
+
+    def memory_bytes(self) -> int:
+        if self.chunks is None:
+            return 0
+        total = sys.getsizeof(self.chunks)
+        for chunk in self.chunks:
+            if chunk is not _NOTHING:
+                total += sys.getsizeof(chunk) + sum(map(sys.getsizeof, filter(None, chunk)))
+        return total
+
+
+class RecordsView:
+    """What readers see of the records at one moment; it never changes.
+
+    Attributes
+    ----------
+    has_metadata, has_text, has_payload : bool
+        Whether any record ever had one, so that readers can skip the look-up.
+    """
+
+    __slots__ = ("_metadata", "_payload", "_text", "has_metadata", "has_payload", "has_text")
+
+    def __init__(
+        self,
+        metadata: list[list[str | None]] | None,
+        text: list[list[str | None]] | None,
+        payload: list[list[str | None]] | None,
+    ) -> None:
+        self._metadata, self._text, self._payload = metadata, text, payload
+        self.has_metadata, self.has_text = metadata is not None, text is not None
+        self.has_payload = payload is not None
+
+    def metadata(self, slot: int) -> dict[str, Any]:
+        """Return the metadata of a slot as a fresh dict, ``{}`` when it has none."""
+        if self._metadata is None:
+            return {}
+        text = self._metadata[slot >> CHUNK_BITS][slot & _OFFSET]
+        return {} if text is None else decode_document(text)
+
+    def text(self, slot: int) -> str | None:
+        """Return the text of a slot."""
+        return None if self._text is None else self._text[slot >> CHUNK_BITS][slot & _OFFSET]
+
+    def payload(self, slot: int) -> dict[str, Any] | None:
+        """Return the payload of a slot as a fresh dict, or None."""
+        if self._payload is None:
+            return None
+        text = self._payload[slot >> CHUNK_BITS][slot & _OFFSET]
+        return None if text is None else decode_document(text)
+
+    def encoded(self, slot: int) -> EncodedRecord:
+        """Return what is stored of a slot, undecoded."""
+        at, offset = slot >> CHUNK_BITS, slot & _OFFSET
+        return EncodedRecord(
+            *(None if c is None else c[at][offset] for c in (self._metadata, self._text, self._payload))
+        )
+
+
+class Records:
+    """Metadata, text and payload by slot; one writer, any number of views.
+
+    Parameters
+    ----------
+    count : int
+        Slots that exist already and hold nothing.
+    """
+
+    def __init__(self, count: int = 0) -> None:
+        self._metadata, self._text, self._payload = _Column(count), _Column(count), _Column(count)
+
+    def __len__(self) -> int:
+        return self._metadata.count
+
+    def append(self, records: Sequence[EncodedRecord]) -> None:
+        """Add the records of the next ``len(records)`` slots."""
+        _append_column(self._metadata, [record.metadata for record in records])
+        _append_column(self._text, [record.text for record in records])
+        _append_column(self._payload, [record.payload for record in records])
+
+    def append_empty(self, count: int) -> None:
+        """Add `count` slots that hold nothing; costs next to nothing."""
+        for column in (self._metadata, self._text, self._payload):
+            column.append_empty(count)
+
+    def update(
+        self,
+        slots: Sequence[int] | NDArray[np.int64],
+        *,
+        metadata: Sequence[str | None] | None = None,
+        text: Sequence[str | None] | None = None,
+        payload: Sequence[str | None] | None = None,
+    ) -> None:
+        """Replace columns of some slots; a column that is not given stays. Lists run parallel to `slots`."""
+        plain = _plain_slots(slots)
+        for column, texts in ((self._metadata, metadata), (self._text, text), (self._payload, payload)):
+            if texts is not None:
+                column.update(plain, texts)
+
+    def forget(self, slots: Sequence[int] | NDArray[np.int64]) -> None:
+        """Drop all content of slots that are dead; views published earlier still have it."""
+        plain = _plain_slots(slots)
+        for column in (self._metadata, self._text, self._payload):
+            column.forget(plain)
+
+    def view(self) -> RecordsView:
+        """Return what readers may use from now on; it does not change with later calls."""
+        return RecordsView(self._metadata.chunks, self._text.chunks, self._payload.chunks)
+
+    def take(self, slots: NDArray[np.int64]) -> Records:
+        """Return a copy that holds the given slots only, in the given order."""
+        plain = _plain_slots(slots)
+        taken = Records(len(plain))
+        taken._metadata = self._metadata.take(plain)
+        taken._text = self._text.take(plain)
+        taken._payload = self._payload.take(plain)
+        return taken
+
+    def state(self) -> dict[str, Any]:
+        """Return what is to be saved: for each column in use a list of JSON texts, one for each slot.
+
+        Returns
+        -------
+        dict
+            Any of the keys ``metadata``, ``text``, ``payload``. A slot without content gives ``null``.
+        """
+        state: dict[str, Any] = {}
+        if self._metadata.chunks is not None:
+            state["metadata"] = [text or "null" for text in self._metadata.texts()]
+        if self._text.chunks is not None:
+            state["text"] = [
+                "null" if text is None else json.dumps(text, ensure_ascii=False)
+                for text in self._text.texts()
+            ]
+        if self._payload.chunks is not None:
+            state["payload"] = [text or "null" for text in self._payload.texts()]
+        return state
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], n: int) -> Records:
+        """Return the part that `state` describes, every text of it checked.
+
+        Raises
+        ------
+        CorruptIndexError
+            A column has not `n` entries, or an entry is not what the column holds.
+        """
+        records = cls(n)
+        columns = (("metadata", records._metadata), ("text", records._text), ("payload", records._payload))
+        for name, column in columns:
+            lines = state.get(name)
+            if lines is None:
+                continue
+            if len(lines) != n:
+                raise CorruptIndexError(f"{name}: {len(lines)} records, {n} expected")
+            read = _read_text if name == "text" else _read_document
+            texts = [read(line, name, slot) for slot, line in enumerate(lines)]
+            if any(text is not None for text in texts):
+                column.count = 0
+                column.append(texts)
+        return records
+
+    def memory_bytes(self) -> int:
+        """Return the bytes of all texts and the lists that hold them."""
+        return sum(column.memory_bytes() for column in (self._metadata, self._text, self._payload))
+
+
+def _append_column(column: _Column, texts: list[str | None]) -> None:
+    if column.chunks is None and not any(text is not None for text in texts):
+        column.append_empty(len(texts))
+    else:
+        column.append(texts)
+
+
+def _plain_slots(slots: Sequence[int] | NDArray[np.int64]) -> list[int]:
+    return slots.tolist() if isinstance(slots, np.ndarray) else list(slots)
+
+
+def _read_document(line: str, name: str, slot: int) -> str | None:
+    if line == "null":
+        return None
+    try:
+        decode_document(line)
+    except CorruptIndexError as error:
+        raise CorruptIndexError(f"{name}, slot {slot}: {error}") from None
+    return line
+
+
+def _read_text(line: str, name: str, slot: int) -> str | None:
+    try:
+        text = check_text(json.loads(line))
+    except (ValueError, RecursionError, MetadataError) as error:
+        raise CorruptIndexError(f"{name}, slot {slot}: no JSON string: {error}") from None
+    return text
