@@ -19,6 +19,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from zeusdb_vs import ConfigurationError
+
 Progress = Callable[[int], None]
 Feature = tuple[NDArray[np.int64], NDArray[np.float64]]  # coordinates, signed weights
 
@@ -48,10 +50,6 @@ class Embedder(Protocol):
         """Return what `embedder_from_config` needs to make this embedder again, as JSON values."""
 
 
-class EmbedderError(ValueError):
-    """An embedder is unknown, not installed, or cannot embed this text."""
-
-
 class HashingEmbedder:
     """Signed feature hashing of words, bigrams and character n-grams, weighted by how rare each word is.
 
@@ -65,7 +63,7 @@ class HashingEmbedder:
 
     Raises
     ------
-    EmbedderError
+    ConfigurationError
         If `dim` is below 1 or `idf` has another shape or dtype.
 
     Notes
@@ -73,8 +71,8 @@ class HashingEmbedder:
     Each feature falls, with a random sign, on `_PLACES` of the vector's coordinates (Weinberger et al. 2009,
     doi:10.1145/1553374.1553516), so that two different features meet with expectation zero. A word brings its
     character 3- to 5-grams with it, which is what puts "compress" near "compression". Term frequencies enter
-    as ``1 + log(tf)``. Everything depends on the text and the learned weights only, never on Python's hash seed:
-    the same text gets the same bits in every process.
+    as ``1 + log(tf)``. Everything depends on the text and the learned weights only, never on Python's hash
+    seed: the same text gets the same bits in every process.
     """
 
     NAME = "hashing"
@@ -88,9 +86,9 @@ class HashingEmbedder:
 
     def __init__(self, dim: int = 384, idf: NDArray[np.uint8] | None = None) -> None:
         if dim < 1:
-            raise EmbedderError(f"dim must be at least 1, not {dim}")
+            raise ConfigurationError(f"dim must be at least 1, not {dim}")
         if idf is not None and (idf.shape != (self._IDF_BUCKETS,) or idf.dtype != np.uint8):
-            raise EmbedderError(
+            raise ConfigurationError(
                 f"idf must be uint8 of shape ({self._IDF_BUCKETS},), not {idf.dtype} {idf.shape}"
             )
         self.dim = dim
@@ -139,7 +137,7 @@ class HashingEmbedder:
 
         Raises
         ------
-        EmbedderError
+        ConfigurationError
             If a text holds no letters and no digits.
         """
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
@@ -178,12 +176,14 @@ class HashingEmbedder:
 
         Raises
         ------
-        EmbedderError
+        ConfigurationError
             If the description is incomplete or damaged.
         """
         dim, packed = config.get("dim"), config.get("idf")
         if not isinstance(dim, int) or not (packed is None or isinstance(packed, str)):
-            raise EmbedderError("the description of the hashing embedder is damaged: dim or idf is missing")
+            raise ConfigurationError(
+                "the description of the hashing embedder is damaged: dim or idf is missing"
+            )
         if packed is None:
             return cls(dim)
         try:
@@ -192,13 +192,13 @@ class HashingEmbedder:
                 base64.b64decode(packed, validate=True), cls._IDF_BUCKETS + 1
             )
         except (ValueError, zlib.error) as error:
-            raise EmbedderError(f"the hashing embedder's word weights are damaged: {error}") from error
+            raise ConfigurationError(f"the hashing embedder's word weights are damaged: {error}") from error
         return cls(dim, np.frombuffer(raw, dtype=np.uint8))
 
     def _embed_one(self, text: str) -> NDArray[np.float64]:
         sequence = words(text) or _WORD.findall(text.lower())
         if not sequence:
-            raise EmbedderError(f"nothing to embed in {text[:60]!r}: it holds no letters and no digits")
+            raise ConfigurationError(f"nothing to embed in {text[:60]!r}: it holds no letters and no digits")
         word_counts = Counter(sequence)
         frequencies = [1.0 + math.log(count) for count in word_counts.values()]
         features = [self._word(word) for word in word_counts]
@@ -259,7 +259,7 @@ class SentenceTransformerEmbedder:
 
     Raises
     ------
-    EmbedderError
+    ConfigurationError
         If the package is not installed or cannot load the model.
     """
 
@@ -271,13 +271,13 @@ class SentenceTransformerEmbedder:
         try:
             package = importlib.import_module("sentence_transformers")
         except ImportError as error:
-            raise EmbedderError(
+            raise ConfigurationError(
                 f"--embedder {model} needs a package that is not installed: pip install sentence-transformers"
             ) from error
         try:
             self._model: Any = package.SentenceTransformer(model)
         except (OSError, ValueError, RuntimeError) as error:
-            raise EmbedderError(f"sentence-transformers cannot load {model!r}: {error}") from error
+            raise ConfigurationError(f"sentence-transformers cannot load {model!r}: {error}") from error
         self._name = model
         self.dim = int(self._model.get_sentence_embedding_dimension())
 
@@ -316,30 +316,30 @@ def embedder_from_config(config: object, *, model: str | None = None) -> Embedde
 
     Raises
     ------
-    EmbedderError
+    ConfigurationError
         If the index has no embedder, an unknown one, or one that must be named by the user.
     """
     if config is None:
-        raise EmbedderError(
+        raise ConfigurationError(
             "this index does not say how its text was embedded, so it takes no question in words; "
             "search it from Python with a vector: VectorDatabase().load(path).search(vector)"
         )
     if not isinstance(config, Mapping):
-        raise EmbedderError(
+        raise ConfigurationError(
             f"the index metadata's 'embedder' is damaged: an object was expected, not {config!r}"
         )
     if config.get("name") == HashingEmbedder.NAME:
         if model is not None:
-            raise EmbedderError(f"this index was embedded by {HashingEmbedder.NAME!r}, not by {model!r}")
+            raise ConfigurationError(f"this index was embedded by {HashingEmbedder.NAME!r}, not by {model!r}")
         return HashingEmbedder.from_config(config)
     if config.get("name") == SentenceTransformerEmbedder.NAME:
         if model is None or model != config.get("model"):
-            raise EmbedderError(
+            raise ConfigurationError(
                 f"this index was embedded by the sentence-transformers model {config.get('model')!r}; "
                 f"to load that model, name it: --embedder {config.get('model')}"
             )
         return SentenceTransformerEmbedder(model)
-    raise EmbedderError(
+    raise ConfigurationError(
         f"this index was embedded by {config.get('name')!r}; known are {HashingEmbedder.NAME!r} and "
         f"{SentenceTransformerEmbedder.NAME!r}"
     )
