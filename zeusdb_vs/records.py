@@ -1,8 +1,8 @@
 """Metadata, text and payload of each slot, kept as text and decoded when read.
 
 A column is a list of chunks of 1,024 entries. Appending fills the last chunk in place, which earlier views
-never look at beyond their own length; changing an entry copies its chunk and the list of chunks, so that views
-published earlier keep what they saw. A column nobody has used is no list at all.
+never look at beyond their own length; changing an entry copies its chunk and the list of chunks, so that
+views published earlier keep what they saw. A column nobody has used is no list at all.
 """
 
 from __future__ import annotations

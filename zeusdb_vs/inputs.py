@@ -1,0 +1,615 @@
+"""What users hand to `add`, in any of its forms, turned into checked batches.
+
+Two steps. `read_rows` tells the forms apart and lays any of them out as columns (`Rows`); a generator gives
+one `Rows` for each chunk of it. `check_rows` checks ids, vectors and documents, and gives the records that can
+be stored (`RecordBatch`) and, one by one, those that cannot. Nothing here costs Python work per record for an
+array without metadata, its generated ids aside.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zeusdb_vs.documents import EncodedRecord, check_document, check_text, encode_checked
+from zeusdb_vs.errors import (
+    ArgumentTypeError,
+    DimensionError,
+    IdError,
+    MetadataError,
+    RecordError,
+    VectorError,
+)
+from zeusdb_vs.naming import did_you_mean
+from zeusdb_vs.results import AddError
+
+MAX_ID_BYTES = 1024
+GENERATOR_CHUNK = 1024
+"""Records taken from a generator at a time: enough for an efficient build, little to hold."""
+_CHECK_VALUES = 1 << 18
+"""Values checked at a time: 1 MiB of float32, which stays in the second-level cache."""
+_BREATH_ROWS = 64
+"""Records encoded between two releases of the GIL, about half a millisecond of work."""
+
+_ZERO = "vector is zero in float32, which has no direction in the cosine space"
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+Document = tuple["dict[str, Any] | None", "dict[str, Any] | None"]
+
+
+@dataclass(slots=True)
+class RecordBatch:
+    """Records that can be stored as they are.
+
+    Attributes
+    ----------
+    ids : list of str
+        Unique inside the batch.
+    vectors : ndarray of float32, shape (n, dim)
+        C order, finite, not zero where the space forbids it. May be the caller's own array.
+    documents : list of EncodedRecord or None
+        What is stored beside the vectors; None when no record has anything.
+    decoded : list of (dict or None, dict or None) or None
+        Own copies of metadata and payload, for the field indexes; None together with `documents`.
+    """
+
+    ids: list[str]
+    vectors: NDArray[np.float32]
+    documents: list[EncodedRecord] | None = None
+    decoded: list[Document] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Failure(NamedTuple):
+    """A record that cannot be stored: where it stood, its id where it had a usable one, and why."""
+
+    position: int
+    id: str | None
+    error: RecordError
+
+    def entry(self) -> AddError:
+        """Return the entry for `AddResult.errors`."""
+        return AddError(self.position, self.id, str(self.error))
+
+    def exception(self) -> RecordError:
+        """Return the error with the record's place in front, to be raised."""
+        return type(self.error)(str(self.entry()))
+
+
+@dataclass(slots=True)
+class Rows:
+    """Records laid out in columns, unchecked. A column nobody gave is None; a missing entry is None."""
+
+    first: int
+    count: int
+    vectors: NDArray[Any] | list[Any]
+    ids: list[Any] | None = None
+    metadata: list[Any] | None = None
+    text: list[Any] | None = None
+    payload: list[Any] | None = None
+    failed: dict[int, RecordError] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class CheckedRows:
+    """Outcome of `check_rows`: what to store, and what was refused."""
+
+    batch: RecordBatch
+    failures: list[Failure]
+
+
+# ---------------------------------------------------------------------------------------------- forms
+
+_RECORD_KEYS = {
+    "id": "ids",
+    "vector": "vectors",
+    "values": "vectors",
+    "embedding": "vectors",
+    "metadata": "metadata",
+    "text": "text",
+    "payload": "payload",
+}
+_COLUMN_KEYS = {
+    "ids": "ids",
+    "vectors": "vectors",
+    "embeddings": "vectors",
+    "metadatas": "metadata",
+    "texts": "text",
+    "payloads": "payload",
+}
+_ALL_KEYS = _COLUMN_KEYS | _RECORD_KEYS
+_FORMS = (
+    "a dict {id, vector, metadata, text, payload}, a list of such dicts, a dict of arrays {ids, vectors, "
+    "metadatas, texts, payloads}, a 1-D or 2-D array, a list of vectors, or a generator of dicts or vectors"
+)
+
+
+def read_rows(data: Any) -> Iterator[Rows]:
+    """Lay out what was given to `add` in columns.
+
+    Parameters
+    ----------
+    data : dict, list, ndarray or iterator
+        Any form that `HNSWIndex.add` takes.
+
+    Yields
+    ------
+    Rows
+        One for a form that holds everything, one for each chunk of a generator.
+
+    Raises
+    ------
+    ArgumentTypeError
+        The container is of no known form.
+    RecordError
+        Columns are of unequal length, or a key of a dict of arrays is unknown.
+    """
+    if isinstance(data, Mapping):
+        yield _read_columns(data) if _holds_columns(data) else _read_records([data], 0)
+    elif isinstance(data, np.ndarray) or hasattr(data, "__array__"):
+        yield _read_array(np.asarray(data))
+    elif isinstance(data, list | tuple):
+        yield _read_items([data] if _is_one_vector(data) else list(data), 0)
+    elif isinstance(data, Iterable) and not isinstance(data, str | bytes | bytearray | set | frozenset):
+        yield from _read_chunks(iter(data))
+    else:
+        raise ArgumentTypeError(f"add cannot take {type(data).__name__}; pass {_FORMS}")
+
+
+def _read_chunks(items: Iterator[Any]) -> Iterator[Rows]:
+    first = 0
+    while chunk := list(islice(items, GENERATOR_CHUNK)):
+        yield _read_items(chunk, first)
+        first += len(chunk)
+
+
+def _read_items(items: list[Any], first: int) -> Rows:
+    if any(isinstance(item, Mapping) for item in islice(items, 1)):
+        return _read_records(items, first)
+    return Rows(first, len(items), items)
+
+
+def _read_array(array: NDArray[Any]) -> Rows:
+    if array.dtype.kind == "O":
+        return _read_items(list(array), 0)
+    if array.ndim == 1:
+        array = array[np.newaxis] if array.size else array.reshape(0, 0)
+    if array.ndim != 2:
+        raise VectorError(f"an array of vectors has 1 or 2 dimensions, this one has shape {array.shape}")
+    return Rows(0, len(array), array)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def _is_one_vector(value: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        return value.ndim == 1 and value.dtype.kind != "O" and value.size > 0
+    return isinstance(value, list | tuple) and len(value) > 0 and _is_number(value[0])
+
+
+def _holds_columns(data: Mapping[Any, Any]) -> bool:
+    """Tell a dict of arrays from a record: by a plural key, else by vectors that are two-dimensional."""
+    if any(key in _COLUMN_KEYS for key in data):
+        return True
+    for key in ("values", "vector", "embedding"):
+        vectors = data.get(key)
+        if isinstance(vectors, list | tuple):
+            return len(vectors) > 0 and isinstance(vectors[0], list | tuple | np.ndarray)
+        if vectors is not None:
+            return getattr(vectors, "ndim", 1) == 2
+    return False
+
+
+def _read_columns(data: Mapping[Any, Any]) -> Rows:
+    columns: dict[str, Any] = {}
+    named: dict[str, str] = {}
+    for key, values in data.items():
+        column = _ALL_KEYS.get(key) if isinstance(key, str) else None
+        if column is None:
+            raise RecordError(f"unknown key {key!r} in a dict of arrays; {did_you_mean(key, _ALL_KEYS)}")
+        if column in named:
+            raise RecordError(f"keys {named[column]!r} and {key!r} both give the {column}; pass one of them")
+        columns[column], named[column] = values, key
+    if columns.get("vectors") is None:
+        raise VectorError("a dict of arrays needs its vectors: under 'vectors', 'embeddings' or 'values'")
+
+    vectors = columns.pop("vectors")
+    one = _is_one_vector(vectors)
+    if one:
+        vectors = [vectors]
+        columns = {k: [v] if isinstance(v, str | Mapping) else v for k, v in columns.items()}
+    rows = _read_array(np.asarray(vectors)) if _is_array_like(vectors) else None
+    if rows is None:
+        items = _column_list(vectors, named["vectors"])
+        rows = Rows(0, len(items), items)
+    for column, values in columns.items():
+        if values is None:
+            continue
+        entries = _column_list(values, named[column])
+        if len(entries) != rows.count:
+            raise RecordError(
+                f"{len(entries)} entries under {named[column]!r} and {rows.count} under "
+                f"{named['vectors']!r}; a dict of arrays needs one of each for every record"
+            )
+        setattr(rows, column, entries)
+    return rows
+
+
+def _is_array_like(value: Any) -> bool:
+    return isinstance(value, np.ndarray) or (hasattr(value, "__array__") and not isinstance(value, list))
+
+
+def _column_list(values: Any, name: str) -> list[Any]:
+    if isinstance(values, str | bytes | Mapping | set | frozenset) or not isinstance(values, Iterable):
+        raise ArgumentTypeError(
+            f"{name!r} must be a list with one entry for each record, got {type(values).__name__}"
+        )
+    if isinstance(values, np.ndarray):
+        if values.ndim == 0:
+            raise ArgumentTypeError(f"{name!r} must be a list with one entry for each record, got one value")
+        return list(values.tolist()) if values.ndim == 1 else list(values)
+    return list(values)
+
+
+def _read_records(records: list[Any], first: int) -> Rows:
+    count = len(records)
+    rows = Rows(first, count, [None] * count)
+    columns: dict[str, list[Any]] = {"vectors": rows.vectors}  # type: ignore[dict-item]
+    for row, record in enumerate(records):
+        try:
+            _spread_record(record, row, count, columns)
+        except RecordError as error:
+            rows.failed[row] = error
+    rows.ids = columns.get("ids")
+    rows.metadata, rows.text = columns.get("metadata"), columns.get("text")
+    rows.payload = columns.get("payload")
+    return rows
+
+
+def _spread_record(record: Any, row: int, count: int, columns: dict[str, list[Any]]) -> None:
+    if not isinstance(record, Mapping):
+        raise RecordError(f"a record must be a dict here, got {type(record).__name__}")
+    unknown: object = None
+    for key, value in record.items():
+        column = _RECORD_KEYS.get(key) if isinstance(key, str) else None
+        if column is None:
+            # The rest is still read, so that the report can name the record's id.
+            unknown = unknown or key
+            continue
+        if value is None:
+            continue
+        entries = columns.get(column)
+        if entries is None:
+            entries = columns[column] = [None] * count
+        if entries[row] is not None:
+            raise RecordError("has two vectors; pass one of 'vector', 'values' and 'embedding'")
+        entries[row] = value
+    if unknown is not None:
+        raise RecordError(f"unknown key {unknown!r}; {did_you_mean(unknown, _RECORD_KEYS)}")
+    if columns["vectors"][row] is None:
+        raise VectorError("has no vector; pass it as 'vector' or 'values'")
+
+
+# ---------------------------------------------------------------------------------------------- checks
+
+
+def check_rows(
+    rows: Rows,
+    *,
+    dim: int,
+    forbid_zero: bool,
+    new_ids: Callable[[int, set[str]], list[str]],
+    is_taken: Callable[[str], bool] | None = None,
+) -> CheckedRows:
+    """Check records and convert them to what is stored.
+
+    Parameters
+    ----------
+    rows : Rows
+    dim : int
+        Width every vector must have.
+    forbid_zero : bool
+        Refuse vectors without a direction, as the cosine space must.
+    new_ids : callable
+        ``new_ids(count, given)`` returns `count` ids that are neither stored nor in the set `given`.
+    is_taken : callable, optional
+        Refuse records whose id it says is stored already.
+
+    Returns
+    -------
+    CheckedRows
+    """
+    failed = rows.failed
+    vectors = _check_vectors(rows.vectors, rows.count, dim, failed)
+    _check_values(vectors, rows.vectors, forbid_zero, failed)
+    ids = _check_ids(rows, failed)
+    encoded, decoded = _check_documents(rows, failed)
+    if is_taken is not None and rows.ids is not None:
+        for row, record_id in enumerate(ids):
+            if record_id is not None and row not in failed and is_taken(record_id):
+                failed[row] = IdError(
+                    "the id is in the index already; pass overwrite=True to replace the record"
+                )
+
+    kept = _kept_rows(ids, failed, has_given_ids=rows.ids is not None)
+    if kept is not None:
+        vectors = vectors[kept]
+        encoded = None if encoded is None else [encoded[row] for row in kept]
+        decoded = None if decoded is None else [decoded[row] for row in kept]
+    final_ids = _fill_ids(ids, kept, new_ids, has_given_ids=rows.ids is not None)
+    failures = [Failure(rows.first + row, ids[row], failed[row]) for row in sorted(failed)]
+    return CheckedRows(RecordBatch(final_ids, vectors, encoded, decoded), failures)
+
+
+def _check_vectors(
+    given: NDArray[Any] | list[Any], count: int, dim: int, failed: dict[int, RecordError]
+) -> NDArray[np.float32]:
+    """Return all vectors as float32 (count, dim); rows that failed hold anything finite."""
+    if isinstance(given, np.ndarray):
+        if count == 0:
+            return np.empty((0, dim), np.float32)
+        if given.dtype.kind not in "fiu":
+            error = VectorError(f"an array of dtype {given.dtype} holds no vectors; pass floats or integers")
+            failed.update((row, error) for row in range(count))
+        elif given.shape[1] != dim:
+            error = _wrong_width(given.shape[1], dim)
+            failed.update((row, error) for row in range(count))
+        else:
+            # No copy where none is needed: the collection copies into its own chunks.
+            return _to_float32(given)
+        return np.zeros((count, dim), np.float32)
+    out = np.zeros((count, dim), np.float32)
+    step = max(1, _CHECK_VALUES // dim)
+    for start in range(0, count, step):
+        _convert_block(given, start, min(start + step, count), out, failed)
+        time.sleep(0)
+    return out
+
+
+def _to_float32(array: NDArray[Any]) -> NDArray[np.float32]:
+    # Values beyond float32 become infinite here and are reported as such by the check for finite values.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def _convert_block(
+    given: list[Any], start: int, stop: int, out: NDArray[np.float32], failed: dict[int, RecordError]
+) -> None:
+    dim = out.shape[1]
+    rows = [row for row in range(start, stop) if row not in failed]
+    try:
+        block = np.asarray([given[row] for row in rows])
+    except (ValueError, TypeError, OverflowError, RuntimeError):
+        block = np.empty(0)
+    if block.ndim == 2 and block.shape[1] == dim and block.dtype.kind in "fiu":
+        out[rows] = _to_float32(block)
+        return
+    for row in rows:
+        try:
+            out[row] = _to_float32(_one_vector(given[row], dim))
+        except RecordError as error:
+            failed[row] = error
+
+
+def _one_vector(value: Any, dim: int) -> NDArray[Any]:
+    """Return one vector as a numeric array of width `dim`, or raise what is wrong with it."""
+    try:
+        vector = np.asarray(value)
+    except (ValueError, TypeError, OverflowError, RuntimeError) as error:
+        raise VectorError(f"vector is ragged or holds something other than numbers ({error})") from None
+    if vector.ndim == 1 and vector.dtype.kind == "O":
+        vector = _from_objects(vector)
+    if vector.dtype.kind not in "fiu" and vector.size:
+        what = type(value).__name__ if vector.ndim == 0 else f"values of dtype {vector.dtype}"
+        raise VectorError(f"vector must be a sequence of numbers, got {what}")
+    if vector.ndim != 1:
+        raise VectorError(f"vector must have one dimension, got shape {vector.shape}")
+    if len(vector) != dim:
+        raise _wrong_width(len(vector), dim)
+    return vector
+
+
+def _from_objects(vector: NDArray[Any]) -> NDArray[np.float64]:
+    """Convert what NumPy keeps as objects, such as integers beyond 64 bits."""
+    for position, value in enumerate(vector):
+        if not _is_number(value):
+            raise VectorError(f"vector value {position} is {value!r}, not a number")
+    try:
+        return vector.astype(np.float64)
+    except OverflowError:
+        raise VectorError(
+            f"vector holds an integer beyond float32, which ends at ±{FLOAT32_MAX:.3g}"
+        ) from None
+
+
+def _wrong_width(width: int, dim: int) -> DimensionError:
+    return DimensionError(f"vector has {width} values, this index needs {dim}")
+
+
+def _check_values(
+    vectors: NDArray[np.float32],
+    given: NDArray[Any] | list[Any],
+    forbid_zero: bool,
+    failed: dict[int, RecordError],
+) -> None:
+    """Find rows with values that are not finite and, where the space forbids them, rows of zeros."""
+    step = max(1, _CHECK_VALUES // vectors.shape[1])
+    for start in range(0, len(vectors), step):
+        block = vectors[start : start + step]
+        if not np.isfinite(block).all():
+            for row in (np.flatnonzero(~np.isfinite(block).all(axis=1)) + start).tolist():
+                failed.setdefault(row, _not_finite(vectors[row], given[row]))
+        if forbid_zero:
+            # The norm in float64 is 0 only where every value is: the smallest float32 squared is about 2e-90.
+            # Hardly any row starts with 0, so one column settles nearly all of them.
+            suspects = np.flatnonzero(block[:, 0] == 0)
+            if len(suspects):
+                zeros = suspects[~block[suspects].any(axis=1)]
+                for row in (zeros + start).tolist():
+                    failed.setdefault(
+                        row,
+                        VectorError(
+                            "vector is zero (in float32), which has no direction in the cosine space"
+                        ),
+                    )
+
+
+def _not_finite(vector: NDArray[np.float32], given: Any) -> VectorError:
+    position = int(np.flatnonzero(~np.isfinite(vector))[0])
+    value = float(given[position])
+    if np.isfinite(value):
+        return VectorError(
+            f"vector value {position} is {value!r}, beyond float32's range of ±{FLOAT32_MAX:.3g}"
+        )
+    return VectorError(f"vector value {position} is {value!r}; every value must be finite")
+
+
+# ---------------------------------------------------------------------------------------------- ids
+
+
+def check_id(value: object) -> str:
+    """Return an id as an exact str.
+
+    Raises
+    ------
+    IdError
+        It is no str, empty, longer than 1,024 bytes in UTF-8, or holds NUL or a lone surrogate.
+    """
+    if not isinstance(value, str):
+        raise IdError(f"id must be a str, got {value!r} of type {type(value).__name__}; use str(...)")
+    record_id = value if type(value) is str else str.__str__(value)
+    if not record_id:
+        raise IdError("id is empty; leave it out to have one generated")
+    if "\0" in record_id:
+        raise IdError(f"id {record_id[:40]!r} holds a NUL character")
+    try:
+        size = len(record_id.encode())
+    except UnicodeEncodeError:
+        raise IdError(f"id {record_id[:40]!r} holds a lone surrogate, which UTF-8 cannot encode") from None
+    if size > MAX_ID_BYTES:
+        raise IdError(f"id {record_id[:40]!r}... takes {size:,} bytes, at most {MAX_ID_BYTES:,} are allowed")
+    return record_id
+
+
+def _check_ids(rows: Rows, failed: dict[int, RecordError]) -> list[str | None]:
+    """Return the ids given; None where there was none or none that can be used."""
+    if rows.ids is None:
+        return [None] * rows.count
+    if _all_ids_good(rows.ids):
+        return rows.ids
+    ids: list[str | None] = [None] * rows.count
+    for row, value in enumerate(rows.ids):
+        if value is None:
+            continue
+        try:
+            ids[row] = check_id(value)
+        except IdError as error:
+            failed.setdefault(row, error)
+    return ids
+
+
+def _all_ids_good(ids: list[Any]) -> bool:
+    """Check all at once, at the speed of C; says False when any one needs a closer look."""
+    if set(map(type, ids)) != {str}:
+        return False
+    joined = "\0".join(ids)
+    return (
+        joined.isascii()
+        and joined.count("\0") == len(ids) - 1
+        and "" not in ids
+        and max(map(len, ids)) <= MAX_ID_BYTES
+    )
+
+
+def _kept_rows(
+    ids: list[str | None], failed: dict[int, RecordError], *, has_given_ids: bool
+) -> list[int] | None:
+    """Return the rows to store, or None for all of them; failed rows and earlier duplicates drop out."""
+    if not has_given_ids:
+        return [row for row in range(len(ids)) if row not in failed] if failed else None
+    last: dict[str, int] = {}
+    unnamed: list[int] = []
+    for row, record_id in enumerate(ids):
+        if row in failed:
+            continue
+        if record_id is None:
+            unnamed.append(row)
+        else:
+            last[record_id] = row
+    if len(last) + len(unnamed) == len(ids):
+        return None
+    return sorted([*last.values(), *unnamed])
+
+
+def _fill_ids(
+    ids: list[str | None],
+    kept: list[int] | None,
+    new_ids: Callable[[int, set[str]], list[str]],
+    *,
+    has_given_ids: bool,
+) -> list[str]:
+    if not has_given_ids:
+        return new_ids(len(ids) if kept is None else len(kept), set())
+    chosen = ids if kept is None else [ids[row] for row in kept]
+    missing = chosen.count(None)
+    if missing == 0:
+        return chosen  # type: ignore[return-value]
+    fresh = iter(new_ids(missing, {record_id for record_id in chosen if record_id is not None}))
+    return [next(fresh) if record_id is None else record_id for record_id in chosen]
+
+
+# ---------------------------------------------------------------------------------------------- documents
+
+
+def _check_documents(
+    rows: Rows, failed: dict[int, RecordError]
+) -> tuple[list[EncodedRecord] | None, list[Document] | None]:
+    if rows.metadata is None and rows.text is None and rows.payload is None:
+        return None, None
+    nothing: list[None] = [None] * rows.count
+    columns = zip(rows.metadata or nothing, rows.text or nothing, rows.payload or nothing, strict=True)
+    encoded: list[EncodedRecord] = []
+    decoded: list[Document] = []
+    empty = True
+    for row, (metadata, text, payload) in enumerate(columns):
+        if row % _BREATH_ROWS == 0:
+            # Searches in other threads would otherwise wait 5 ms for the GIL, again and again.
+            time.sleep(0)
+        record = EncodedRecord()
+        plain: Document = (None, None)
+        if row not in failed:
+            try:
+                record, plain = _check_document_row(metadata, text, payload)
+            except MetadataError as error:
+                failed[row] = error
+        encoded.append(record)
+        decoded.append(plain)
+        empty = empty and record.metadata is None and record.text is None and record.payload is None
+    return (None, None) if empty else (encoded, decoded)
+
+
+def _check_document_row(metadata: Any, text: Any, payload: Any) -> tuple[EncodedRecord, Document]:
+    record = EncodedRecord()
+    plain_metadata = plain_payload = None
+    if metadata is not None:
+        checked = check_document(metadata, what="metadata")
+        if checked:
+            plain_metadata = checked
+            record.metadata = encode_checked(checked, what="metadata")
+    if text is not None:
+        record.text = check_text(text)
+    if payload is not None:
+        plain_payload = check_document(payload, what="payload")
+        record.payload = encode_checked(plain_payload, what="payload")
+    return record, (plain_metadata, plain_payload)

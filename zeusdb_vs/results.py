@@ -1,0 +1,151 @@
+"""What calls give back: the outcome of an add, of an explained search, and the figures of an index."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypedDict
+
+
+class AddError(NamedTuple):
+    """One record that `add` did not store.
+
+    Attributes
+    ----------
+    position : int
+        Its place in the input, counted from 0.
+    id : str or None
+        Its id, None when it had none or none that could be used.
+    reason : str
+        What is wrong with it.
+    """
+
+    position: int
+    id: str | None
+    reason: str
+
+    def __str__(self) -> str:
+        return f"record {self.position}{'' if self.id is None else f' (id {self.id!r})'}: {self.reason}"
+
+
+@dataclass(slots=True, repr=False)
+class AddResult:
+    """What an `add` did.
+
+    Attributes
+    ----------
+    total_inserted : int
+        Records now in the index through this call; of duplicates inside the input the last one counts.
+    total_errors : int
+        Records refused.
+    errors : list of AddError
+        Why, by position.
+    vector_shape : tuple of int
+        Records given and the index's width.
+    ids : list of str
+        Ids of the records stored, generated ones included, in input order.
+    """
+
+    total_inserted: int
+    total_errors: int
+    errors: list[AddError]
+    vector_shape: tuple[int, int]
+    ids: list[str]
+
+    def is_success(self) -> bool:
+        """Return whether every record went in."""
+        return self.total_errors == 0
+
+    def summary(self) -> str:
+        """Return the counts as a sentence: ``"5 inserted, 0 errors"``."""
+        return f"{self.total_inserted} inserted, {self.total_errors} errors"
+
+    def __repr__(self) -> str:
+        return f"AddResult(inserted={self.total_inserted}, errors={self.total_errors}, shape={self.vector_shape})"
+
+
+@dataclass(slots=True)
+class SearchExplanation:
+    """How a search was answered.
+
+    Attributes
+    ----------
+    path : str
+        ``"empty"``, ``"scan"`` (exact), or the kind of graph walk.
+    approximate : bool
+        Whether a record nearer than the last hit may have been missed.
+    matches : int
+        Live records the filter let through; all of them without a filter.
+    total : int
+        Live records in the index.
+    top_k : int
+        Neighbours asked for.
+    ef_search : int or None
+        Width of the walk asked for; None stands for the default.
+    filter : str or None
+        The filter as it was understood.
+    distances : int or None
+        Distances computed, where the path counts them.
+    mask_s, search_s, elapsed_s : float
+        Seconds spent on the filter, on the search itself, and on the whole call.
+    details : dict
+        Further figures of the path taken.
+    """
+
+    path: str
+    approximate: bool
+    matches: int
+    total: int
+    top_k: int
+    ef_search: int | None
+    filter: str | None
+    distances: int | None
+    mask_s: float
+    search_s: float
+    elapsed_s: float
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class ExplainedHits(list[Any]):
+    """The hits of a search made with ``explain=True``: an ordinary list with an `explanation`.
+
+    Attributes
+    ----------
+    explanation : SearchExplanation
+    """
+
+    def __init__(self, hits: list[Any], explanation: SearchExplanation) -> None:
+        super().__init__(hits)
+        self.explanation = explanation
+
+
+class IndexStats(TypedDict):
+    """Figures of an index, typed; sizes in bytes."""
+
+    index_type: str
+    dimension: int
+    space: str
+    m: int
+    ef_construction: int
+    expected_size: int
+    total_vectors: int
+    graph_nodes: int
+    stranded_graph_nodes: int
+    raw_vectors_stored: int
+    quantized_codes_stored: int
+    quantization_type: str
+    storage_mode: str
+    storage_mode_description: str
+    thread_safety: str
+    total_memory_bytes: int
+    memory_bytes: dict[str, int]
+
+
+class ReadBenchmark(TypedDict):
+    """Outcome of `benchmark_concurrent_reads`: seconds, queries per second, and their ratio."""
+
+    sequential_time: float
+    parallel_time: float
+    sequential_qps: float
+    parallel_qps: float
+    speedup: float
+    threads_used: int
