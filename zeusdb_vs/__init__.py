@@ -7,8 +7,8 @@
 >>> [hit["id"] for hit in index.search([1.0, 0.1, 0.0], filter={"kind": "note"})]
 ['a']
 
-Names other than the errors are fetched when first used (PEP 562): importing this package imports neither Numba
-nor the engine.
+Names other than the errors are fetched when first used (PEP 562): importing this package imports neither
+Numba nor the engine.
 """
 
 from __future__ import annotations

@@ -181,9 +181,7 @@ class HashingEmbedder:
         """
         dim, packed = config.get("dim"), config.get("idf")
         if not isinstance(dim, int) or not (packed is None or isinstance(packed, str)):
-            raise ConfigurationError(
-                "the description of the hashing embedder is damaged: dim or idf is missing"
-            )
+            raise ConfigurationError("the hashing embedder's description is damaged: dim or idf is missing")
         if packed is None:
             return cls(dim)
         try:
