@@ -1,0 +1,329 @@
+"""Building the graph in deterministic batches.
+
+HNSW (Malkov and Yashunin 2018, arXiv:1603.09320, algorithms 1 INSERT and 4 SELECT-NEIGHBORS-HEURISTIC with
+keepPrunedConnections), its insertions grouped as in ParlayANN (Dobson et al. 2023, arXiv:2305.04359, section 4):
+
+    A  `find_neighbors`   each new slot searches the graph as it is and fills its own rows    parallel over slots
+    B  `collect_edges`    the reverse edges, to be grouped by target                          one thread
+    C  `link_back`        each target takes its new neighbours, pruning where it is full      parallel over targets
+
+A reads rows that C writes, and never at the same time; within A and C no two threads write one row. So the graph
+depends on the batches alone and not on the number of threads.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from zeusdb_vs.kernels.compile import inline_kernel, kernel
+from zeusdb_vs.kernels.distances import (
+    code_distance,
+    code_distances,
+    expand_row,
+    prefetch_codes,
+    prepare_exact_query,
+    prepare_query_form,
+    row_address,
+)
+from zeusdb_vs.kernels.intrinsics import (
+    load_f32,
+    load_i32,
+    load_i64,
+    load_u8,
+    prefetch,
+    store_i32,
+    store_i64,
+    store_u16,
+)
+from zeusdb_vs.kernels.layout import (
+    ACCEPTED,
+    CHOSEN,
+    CHUNK_SHIFT,
+    DIM,
+    ENTRY_POINT,
+    FORM_BYTES,
+    HOP_DISTANCES,
+    LEVELS,
+    N,
+    POOL,
+    POOL_CAPACITY,
+    QUERY_EXACT,
+    QUERY_FORM,
+    TOP_LEVEL,
+    VECTORS,
+    VISITED,
+)
+from zeusdb_vs.kernels.pool import distance_of_key, insert_key, make_key, slot_of_key
+from zeusdb_vs.kernels.search import descend, links_address, links_width, next_epoch, start_walk, walk
+
+_FAR = np.int64(1) << 62
+"""A budget no walk uses up."""
+_BLOCK = 256
+"""Slots of a batch whose distances are computed at once; the hop buffers have at least this room."""
+
+
+@kernel
+def prune_pool(ix, scratch, size, most, fill):
+    """SELECT-NEIGHBORS-HEURISTIC over the sorted pool.
+
+    A candidate is accepted when it is nearer to the target than to every neighbour accepted before it; then the
+    nearest of the rejected fill up to `fill` places (keepPrunedConnections).
+
+    Parameters
+    ----------
+    size : keys in the pool, nearest first, unmarked, the target not among them
+    most : neighbours accepted by the heuristic at most
+    fill : neighbours in all at most
+
+    Returns
+    -------
+    how many slots were written to CHOSEN of `scratch`: the accepted nearest first, then the fillers nearest first
+    """
+    pool = scratch[POOL]
+    accepted = scratch[ACCEPTED]
+    form_bytes = scratch[FORM_BYTES]
+    chosen = scratch[CHOSEN]
+    count = np.int64(0)
+    for i in range(size):
+        if count >= most:
+            break
+        key = load_i64(pool + i * 8)
+        slot = slot_of_key(key)
+        if i + 4 < size:
+            prefetch_codes(ix, slot_of_key(load_i64(pool + (i + 4) * 8)))
+        distance = distance_of_key(key)
+        occluded = False
+        for j in range(count):
+            if code_distance(ix, accepted + j * form_bytes, slot) <= distance:
+                occluded = True
+                break
+        if not occluded:
+            expand_row(ix, slot, accepted + count * form_bytes)
+            store_i32(chosen + count * 4, slot)
+            store_i64(pool + i * 8, key | 1)
+            count += 1
+    for i in range(size):
+        if count >= fill:
+            break
+        key = load_i64(pool + i * 8)
+        if key & 1 == 0:
+            store_i32(chosen + count * 4, slot_of_key(key))
+            count += 1
+    return count
+
+
+@inline_kernel
+def _clear_marks(pool, size):
+    for i in range(size):
+        store_i64(pool + i * 8, load_i64(pool + i * 8) & ~np.int64(1))
+
+
+@inline_kernel
+def _write_row(row, width, chosen, count):
+    """Replace a row of the graph; a reader meanwhile sees neighbours of before or after, each of them valid."""
+    for j in range(count):
+        store_i32(row + j * 4, load_i32(chosen + j * 4))
+    for j in range(count, width):
+        store_i32(row + j * 4, -1)
+
+
+@inline_kernel
+def _pool_batch(ix, scratch, slots, count, own, level, size, capacity):
+    """Add the slots of the batch that reach `level` to the pool by code distance, but for `own`; returns its size."""
+    shift = ix[CHUNK_SHIFT]
+    form = scratch[QUERY_FORM]
+    pool = scratch[POOL]
+    distances = scratch[HOP_DISTANCES]
+    for begin in range(0, count, _BLOCK):
+        end = min(begin + _BLOCK, count)
+        if level == 0:
+            code_distances(ix, form, slots + begin * 4, end - begin, distances)
+        for j in range(begin, end):
+            slot = load_i32(slots + j * 4)
+            if slot == own:
+                continue
+            if level == 0:
+                distance = load_f32(distances + (j - begin) * 4)
+            elif load_u8(row_address(ix[LEVELS], slot, shift, 1)) >= level:
+                distance = code_distance(ix, form, slot)
+            else:
+                continue
+            if insert_key(pool, size, capacity, make_key(distance, slot)) >= 0:
+                size = min(size + 1, capacity)
+    return size
+
+
+@inline_kernel
+def _keep_published(pool, size, n):
+    """Leave in the pool only what lies in the published graph, unmarked; returns its size."""
+    kept = np.int64(0)
+    for i in range(size):
+        key = load_i64(pool + i * 8) & ~np.int64(1)
+        if slot_of_key(key) < n:
+            store_i64(pool + kept * 8, key)
+            kept += 1
+    return kept
+
+
+@kernel
+def find_neighbors(ix, scratch, slots, count, start, stop, ef_construction, most_0, most_upper, fill_0, fill_upper):
+    """Phase A: fill the rows of `slots[start:stop]` from searches of the published graph and a scan of the batch.
+
+    The batch is scanned because its members are not in the graph yet: records that arrive in clusters (sorted by
+    topic, say) have their nearest neighbours in their own batch.
+
+    Parameters
+    ----------
+    slots : address of int32 (count,); the whole batch, whose codes and originals are in place
+    most_0, most_upper : neighbours accepted by the heuristic at most, on level 0 and above
+    fill_0, fill_upper : neighbours in all at most, on level 0 and above
+    """
+    shift = ix[CHUNK_SHIFT]
+    stride = ix[DIM] * 4
+    form = scratch[QUERY_FORM]
+    pool = scratch[POOL]
+    chosen = scratch[CHOSEN]
+    n = ix[N]
+    top = ix[TOP_LEVEL] if ix[ENTRY_POINT] >= 0 else np.int64(-1)
+    for i in range(start, stop):
+        slot = load_i32(slots + i * 4)
+        level = load_u8(row_address(ix[LEVELS], slot, shift, 1))
+        prepare_exact_query(ix, row_address(ix[VECTORS], slot, shift, stride), scratch[QUERY_EXACT])
+        prepare_query_form(ix, scratch[QUERY_EXACT], form)
+        size = np.int64(0)
+        if top >= 0:
+            entry = descend(ix, scratch, form, ix[ENTRY_POINT], top, min(level, top))
+            size = start_walk(ix, scratch, form, entry)
+        for at in range(level, -1, -1):
+            if at <= top:
+                size = walk(ix, scratch, form, at, size, ef_construction, ef_construction, np.int64(0), _FAR)
+                _clear_marks(pool, size)
+            size = _pool_batch(ix, scratch, slots, count, slot, at, size, ef_construction)
+            most = most_0 if at == 0 else most_upper
+            fill = fill_0 if at == 0 else fill_upper
+            chosen_count = prune_pool(ix, scratch, size, most, fill)
+            _write_row(links_address(ix, slot, at), links_width(ix, at), chosen, chosen_count)
+            size = _keep_published(pool, size, n)
+            if at <= top and at > 0:
+                if size == 0:  # the batch has crowded out all of the graph
+                    size = start_walk(ix, scratch, form, entry)
+                # All found on this level are start points of the one below, in a visited set of their own.
+                epoch = next_epoch(scratch)
+                for j in range(size):
+                    store_u16(scratch[VISITED] + slot_of_key(load_i64(pool + j * 8)) * 2, epoch)
+            elif at > top >= 0 and at - 1 == top:
+                size = start_walk(ix, scratch, form, entry)
+
+
+@kernel
+def collect_edges(ix, slots, count, targets, sources):
+    """Phase B: write the reverse edges of `slots` as int64 keys `level << 32 | target` and int32 sources.
+
+    Returns how many there are; the keys' buffers hold at least the links of all rows.
+    """
+    shift = ix[CHUNK_SHIFT]
+    edges = np.int64(0)
+    for i in range(count):
+        slot = load_i32(slots + i * 4)
+        level = load_u8(row_address(ix[LEVELS], slot, shift, 1))
+        for at in range(level + 1):
+            row = links_address(ix, slot, at)
+            for j in range(links_width(ix, at)):
+                target = load_i32(row + j * 4)
+                if target < 0:
+                    break
+                store_i64(targets + edges * 8, (np.int64(at) << 32) | target)
+                store_i32(sources + edges * 4, slot)
+                edges += 1
+    return edges
+
+
+@kernel
+def pool_row(ix, scratch, form, row, width, size, limit):
+    """Add the neighbours in a row of the graph to the pool, by their distance to the query form; returns its size."""
+    pool = scratch[POOL]
+    capacity = scratch[POOL_CAPACITY]
+    for j in range(width):
+        slot = load_i32(row + j * 4)
+        if slot < 0:
+            break
+        if slot < limit:
+            prefetch_codes(ix, slot)
+    for j in range(width):
+        slot = load_i32(row + j * 4)
+        if slot < 0:
+            break
+        if slot < limit and insert_key(pool, size, capacity, make_key(code_distance(ix, form, slot), slot)) >= 0:
+            size = min(size + 1, capacity)
+    return size
+
+
+@kernel
+def link_back(ix, scratch, targets, sources, groups, start, stop, limit, keep_0, keep_upper):
+    """Phase C: give each target its new neighbours, pruning rows that overflow.
+
+    Parameters
+    ----------
+    targets, sources : addresses of the edges of phase B, sorted stably by target
+    groups : address of int64; edge at which each group of one target begins, and the end behind the last
+    start, stop : range of groups
+    limit : slots that exist, the new ones included
+    keep_0, keep_upper : neighbours a pruned row keeps, on level 0 and above
+    """
+    form = scratch[QUERY_FORM]
+    chosen = scratch[CHOSEN]
+    for group in range(start, stop):
+        first = load_i64(groups + group * 8)
+        last = load_i64(groups + group * 8 + 8)
+        key = load_i64(targets + first * 8)
+        level = key >> 32
+        target = key & np.int64(0xFFFFFFFF)
+        width = links_width(ix, level)
+        row = links_address(ix, target, level)
+        if group + 1 < stop:
+            following = load_i64(targets + last * 8)
+            ahead = links_address(ix, following & np.int64(0xFFFFFFFF), following >> 32)
+            prefetch(ahead)
+            prefetch(ahead + 64)
+            prefetch_codes(ix, following & np.int64(0xFFFFFFFF))
+        used = np.int64(0)
+        while used < width and load_i32(row + used * 4) >= 0:
+            used += 1
+        if used + last - first <= width:
+            for edge in range(first, last):
+                store_i32(row + (used + edge - first) * 4, load_i32(sources + edge * 4))
+            continue
+        expand_row(ix, target, form)
+        size = pool_row(ix, scratch, form, row, width, np.int64(0), limit)
+        size = pool_row(ix, scratch, form, sources + first * 4, last - first, size, limit)
+        keep = keep_0 if level == 0 else keep_upper
+        count = prune_pool(ix, scratch, size, keep, keep)
+        _write_row(row, width, chosen, count)
+
+
+@kernel
+def narrow_rows(ix, scratch, start, stop, width, out, keep):
+    """Prune the level-0 rows of slots `start..stop` to `width` places, into rows of another table.
+
+    Parameters
+    ----------
+    out : address of the row table of the narrow rows, stride 4 * width
+    keep : neighbours a row keeps at most, <= width
+    """
+    form = scratch[QUERY_FORM]
+    chosen = scratch[CHOSEN]
+    wide = links_width(ix, 0)
+    shift = ix[CHUNK_SHIFT]
+    for slot in range(start, stop):
+        row = links_address(ix, slot, np.int64(0))
+        target = row_address(out, slot, shift, width * 4)
+        used = np.int64(0)
+        while used < wide and load_i32(row + used * 4) >= 0:
+            used += 1
+        if used <= keep:
+            _write_row(target, width, row, used)
+            continue
+        expand_row(ix, slot, form)
+        size = pool_row(ix, scratch, form, row, wide, np.int64(0), ix[N])
+        count = prune_pool(ix, scratch, size, keep, keep)
+        _write_row(target, width, chosen, count)

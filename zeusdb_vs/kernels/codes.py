@@ -1,0 +1,102 @@
+"""Writing code rows: norms, 4-bit and 8-bit codes, the squared norms of decoded rows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from zeusdb_vs.kernels.compile import kernel
+from zeusdb_vs.kernels.distances import HALF_U4, HALF_U8, row_address
+from zeusdb_vs.kernels.intrinsics import f32_at, load_f32, store_f32, u8_at
+from zeusdb_vs.kernels.layout import (
+    CHUNK_SHIFT,
+    CODE,
+    CODE_BIAS,
+    CODE_F32,
+    CODE_MID,
+    CODE_PADDED,
+    CODE_STEP,
+    CODE_STRIDE,
+    CODE_U4,
+    CODES,
+    DIM,
+    FORM,
+    FORM_L2,
+    INVERSE_NORMS,
+    SPACE,
+    SPACE_COSINE,
+    VECTORS,
+)
+
+_LEAST_NORM = 1e-15
+_GREATEST_NORM = 1e15
+"""Norms beyond these are marked by an inverse of 0: float32 sums over such rows may overflow or lose digits."""
+
+
+@kernel
+def write_norms(ix, start, stop):
+    """Write the inverse norms of slots `start .. stop` (cosine), computed in float64."""
+    dim = ix[DIM]
+    shift = ix[CHUNK_SHIFT]
+    for slot in range(start, stop):
+        x = f32_at(row_address(ix[VECTORS], slot, shift, dim * 4), dim)
+        total = 0.0
+        for d in range(dim):
+            total += np.float64(x[d]) * np.float64(x[d])
+        norm = np.sqrt(total)
+        inverse = 1.0 / norm if _LEAST_NORM < norm < _GREATEST_NORM else 0.0
+        store_f32(row_address(ix[INVERSE_NORMS], slot, shift, 4), np.float32(inverse))
+
+
+@kernel
+def encode_rows(ix, start, stop):
+    """Write the codes, and under FORM_L2 the squared norms of the decoded rows, of slots `start .. stop`."""
+    code = ix[CODE]
+    if code == CODE_F32:
+        return
+    dim = ix[DIM]
+    shift = ix[CHUNK_SHIFT]
+    padded = ix[CODE_PADDED]
+    mid = f32_at(ix[CODE_MID], padded)
+    step = f32_at(ix[CODE_STEP], padded)
+    stride = ix[CODE_STRIDE]
+    half = HALF_U4 if code == CODE_U4 else HALF_U8
+    most = half + half
+    inverse_step = np.zeros(padded, np.float32)
+    for d in range(padded):
+        if step[d] > np.float32(0):
+            inverse_step[d] = np.float32(1) / step[d]
+    levels = np.zeros(padded, np.uint8)
+    for slot in range(start, stop):
+        row = row_address(ix[VECTORS], slot, shift, dim * 4)
+        x = f32_at(row, dim)
+        scale = np.float32(1)
+        if ix[SPACE] == SPACE_COSINE:
+            scale = load_f32(row_address(ix[INVERSE_NORMS], slot, shift, 4))
+            if scale == np.float32(0):
+                total = 0.0
+                for d in range(dim):
+                    total += np.float64(x[d]) * np.float64(x[d])
+                exact_scale = 1.0 / np.sqrt(total)
+                for d in range(dim):
+                    value = (np.float32(np.float64(x[d]) * exact_scale) - mid[d]) * inverse_step[d] + half
+                    levels[d] = np.uint8(min(most, max(np.float32(0), value)) + np.float32(0.5))
+        if scale != np.float32(0):
+            for d in range(dim):
+                value = (x[d] * scale - mid[d]) * inverse_step[d] + half
+                levels[d] = np.uint8(min(most, max(np.float32(0), value)) + np.float32(0.5))
+        target = u8_at(row_address(ix[CODES], slot, shift, stride), stride)
+        if code == CODE_U4:
+            for block in range(padded // 128):
+                for j in range(64):
+                    low = levels[block * 128 + j]
+                    high = levels[block * 128 + 64 + j]
+                    target[block * 64 + j] = low | np.uint8(high << 4)
+        else:
+            for d in range(padded):
+                target[d] = levels[d]
+        if ix[FORM] == FORM_L2:
+            squared = np.float32(0)
+            for d in range(padded):
+                value = step[d] * (np.float32(levels[d]) - half)
+                squared += value * value
+            store_f32(row_address(ix[CODE_BIAS], slot, shift, 4), squared)

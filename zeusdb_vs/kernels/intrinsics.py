@@ -1,0 +1,366 @@
+"""What Numba has no word for: memory by address, prefetch, and the integer instructions of AVX-512.
+
+Kernels reach rows by address and not through array arguments, so that one compiled kernel serves arrays in memory and
+read-only memory maps alike (to Numba these are two types), and rows that live in many chunks.
+
+Under NUMBA_DISABLE_JIT=1 each has a plain Python form of the same meaning.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from zeusdb_vs.kernels.compile import HAS_SAD512, HAS_VNNI512, JIT_DISABLED, inline_kernel
+
+LANES = 64
+"""Bytes a 512-bit register holds; code rows are padded to a multiple of it."""
+
+if JIT_DISABLED:
+
+    def load_i64(address: int) -> int:
+        return ctypes.c_int64.from_address(int(address)).value
+
+    def load_i32(address: int) -> int:
+        return ctypes.c_int32.from_address(int(address)).value
+
+    def load_u16(address: int) -> int:
+        return ctypes.c_uint16.from_address(int(address)).value
+
+    def load_u8(address: int) -> int:
+        return ctypes.c_uint8.from_address(int(address)).value
+
+    def load_f32(address: int) -> Any:
+        return np.float32(ctypes.c_float.from_address(int(address)).value)
+
+    def store_i64(address: int, value: int) -> None:
+        ctypes.c_int64.from_address(int(address)).value = int(value)
+
+    def store_i32(address: int, value: int) -> None:
+        ctypes.c_int32.from_address(int(address)).value = int(value)
+
+    def store_u16(address: int, value: int) -> None:
+        ctypes.c_uint16.from_address(int(address)).value = int(value)
+
+    def store_f32(address: int, value: float) -> None:
+        ctypes.c_float.from_address(int(address)).value = float(value)
+
+    def prefetch(address: int) -> None:
+        """Do nothing: only a hint to the processor."""
+
+    def move_bytes(target: int, source: int, count: int) -> None:
+        ctypes.memmove(int(target), int(source), int(count))
+
+    def bits_of_f32(value: Any) -> int:
+        return int(np.float32(value).view(np.int32))
+
+    def f32_of_bits(value: int) -> Any:
+        return np.int32(value).view(np.float32)
+
+    def _array_at(address: int, count: int, dtype: Any) -> Any:
+        dtype = np.dtype(dtype)
+        if count == 0:
+            return np.empty(0, dtype)
+        buffer = (ctypes.c_char * (int(count) * dtype.itemsize)).from_address(int(address))
+        return np.frombuffer(buffer, dtype)
+
+    def f32_at(address: int, count: int) -> Any:
+        return _array_at(address, count, np.float32)
+
+    def u8_at(address: int, count: int) -> Any:
+        return _array_at(address, count, np.uint8)
+
+    def i8_at(address: int, count: int) -> Any:
+        return _array_at(address, count, np.int8)
+
+    def i32_at(address: int, count: int) -> Any:
+        return _array_at(address, count, np.int32)
+
+    def i64_at(address: int, count: int) -> Any:
+        return _array_at(address, count, np.int64)
+
+    def address_of(array: Any) -> int:
+        return int(array.__array_interface__["data"][0])
+
+else:
+    _I64 = ir.IntType(64)
+
+    def _make_load(llvm_type: ir.Type, numba_type: types.Type, promote: Any) -> Any:
+        @intrinsic  # type: ignore[untyped-decorator]
+        def load(typingctx: Any, address: Any) -> Any:  # noqa: ARG001
+            def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+                pointer = builder.inttoptr(args[0], llvm_type.as_pointer())
+                value = builder.load(pointer)
+                return promote(builder, value)
+
+            return numba_type(types.int64), codegen
+
+        return load
+
+    def _make_store(llvm_type: ir.Type, numba_type: types.Type, narrow: Any) -> Any:
+        @intrinsic  # type: ignore[untyped-decorator]
+        def store(typingctx: Any, address: Any, value: Any) -> Any:  # noqa: ARG001
+            def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+                pointer = builder.inttoptr(args[0], llvm_type.as_pointer())
+                builder.store(narrow(builder, args[1]), pointer)
+                return context.get_dummy_value()
+
+            return types.void(types.int64, numba_type), codegen
+
+        return store
+
+    def _same(builder: Any, value: Any) -> Any:  # noqa: ARG001
+        return value
+
+    load_i64 = _make_load(_I64, types.int64, _same)
+    load_i32 = _make_load(ir.IntType(32), types.int64, lambda b, v: b.sext(v, _I64))
+    load_u16 = _make_load(ir.IntType(16), types.int64, lambda b, v: b.zext(v, _I64))
+    load_u8 = _make_load(ir.IntType(8), types.int64, lambda b, v: b.zext(v, _I64))
+    load_f32 = _make_load(ir.FloatType(), types.float32, _same)
+    store_i64 = _make_store(_I64, types.int64, _same)
+    store_i32 = _make_store(ir.IntType(32), types.int64, lambda b, v: b.trunc(v, ir.IntType(32)))
+    store_u16 = _make_store(ir.IntType(16), types.int64, lambda b, v: b.trunc(v, ir.IntType(16)))
+    store_f32 = _make_store(ir.FloatType(), types.float32, _same)
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def prefetch(typingctx: Any, address: Any) -> Any:  # noqa: ARG001
+        """Ask for the cache line at `address`; an address that is not mapped is harmless."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+            pointer = builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+            i32 = ir.IntType(32)
+            kind = ir.FunctionType(ir.VoidType(), [pointer.type, i32, i32, i32])
+            call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+            builder.call(call, [pointer, i32(0), i32(3), i32(1)])
+            return context.get_dummy_value()
+
+        return types.void(types.int64), codegen
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def move_bytes(typingctx: Any, target: Any, source: Any, count: Any) -> Any:  # noqa: ARG001
+        """Copy `count` bytes; the ranges may overlap."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+            byte = ir.IntType(8).as_pointer()
+            cgutils.raw_memmove(
+                builder, builder.inttoptr(args[0], byte), builder.inttoptr(args[1], byte), args[2], 1
+            )
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64, types.int64), codegen
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def bits_of_f32(typingctx: Any, value: Any) -> Any:  # noqa: ARG001
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+            return builder.sext(builder.bitcast(args[0], ir.IntType(32)), _I64)
+
+        return types.int64(types.float32), codegen
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def f32_of_bits(typingctx: Any, value: Any) -> Any:  # noqa: ARG001
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+            return builder.bitcast(builder.trunc(args[0], ir.IntType(32)), ir.FloatType())
+
+        return types.float32(types.int64), codegen
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def _pointer(typingctx: Any, address: Any) -> Any:  # noqa: ARG001
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+            return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+
+        return types.voidptr(types.int64), codegen
+
+    @inline_kernel
+    def f32_at(address, count):  # type: ignore[no-untyped-def]
+        return carray(_pointer(address), (count,), np.float32)
+
+    @inline_kernel
+    def u8_at(address, count):  # type: ignore[no-untyped-def]
+        return carray(_pointer(address), (count,), np.uint8)
+
+    @inline_kernel
+    def i8_at(address, count):  # type: ignore[no-untyped-def]
+        return carray(_pointer(address), (count,), np.int8)
+
+    @inline_kernel
+    def i32_at(address, count):  # type: ignore[no-untyped-def]
+        return carray(_pointer(address), (count,), np.int32)
+
+    @inline_kernel
+    def i64_at(address, count):  # type: ignore[no-untyped-def]
+        return carray(_pointer(address), (count,), np.int64)
+
+    @inline_kernel
+    def address_of(array):  # type: ignore[no-untyped-def]
+        return np.int64(array.ctypes.data)
+
+
+_BYTES64 = ir.VectorType(ir.IntType(8), LANES)
+_INTS16 = ir.VectorType(ir.IntType(32), 16)
+_LONGS8 = ir.VectorType(_I64, 8) if not JIT_DISABLED else None
+
+
+def _load_block(builder: Any, address: Any) -> Any:
+    load = builder.load(builder.inttoptr(address, _BYTES64.as_pointer()))
+    load.align = 1
+    return load
+
+
+def _dot_accumulate(builder: Any, total: Any, unsigned: Any, signed: Any) -> Any:
+    """Add the products of 64 unsigned with 64 signed bytes to 16 sums: one `vpdpbusd`."""
+    kind = ir.FunctionType(_INTS16, [_INTS16, _INTS16, _INTS16])
+    call = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.vpdpbusd.512")
+    return builder.call(call, [total, builder.bitcast(unsigned, _INTS16), builder.bitcast(signed, _INTS16)])
+
+
+def _horizontal_sum(builder: Any, vector: Any) -> Any:
+    kind = ir.FunctionType(ir.IntType(32), [_INTS16])
+    call = cgutils.get_or_insert_function(builder.module, kind, "llvm.vector.reduce.add.v16i32")
+    return builder.sext(builder.call(call, [vector]), _I64)
+
+
+def _block_loop(builder: Any, blocks: Any, start: list[Any], step: Any) -> list[Any]:
+    """Build `for i in range(blocks): state = step(i, state)` with the state in registers."""
+    before = builder.basic_block
+    loop = builder.append_basic_block("blocks")
+    after = builder.append_basic_block("blocks.end")
+    builder.cbranch(builder.icmp_signed(">", blocks, _I64(0)), loop, after)
+    builder.position_at_end(loop)
+    index = builder.phi(_I64)
+    states = [builder.phi(value.type) for value in start]
+    results = step(index, states)
+    following = builder.add(index, _I64(1))
+    index.add_incoming(_I64(0), before)
+    index.add_incoming(following, builder.basic_block)
+    for state, first, result in zip(states, start, results, strict=True):
+        state.add_incoming(first, before)
+        state.add_incoming(result, builder.basic_block)
+    end_of_loop = builder.basic_block
+    builder.cbranch(builder.icmp_signed("<", following, blocks), loop, after)
+    builder.position_at_end(after)
+    finals = []
+    for first, result in zip(start, results, strict=True):
+        final = builder.phi(first.type)
+        final.add_incoming(first, before)
+        final.add_incoming(result, end_of_loop)
+        finals.append(final)
+    return finals
+
+
+if HAS_VNNI512:
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def dot_u4_i8(typingctx: Any, codes: Any, query: Any, blocks: Any) -> Any:  # noqa: ARG001
+        """Sum of 4-bit codes times an 8-bit query over `blocks` blocks of 64 code bytes (128 dimensions each)."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+            codes, query, blocks = args
+            nibble = ir.Constant(_BYTES64, [15] * LANES)
+            four = ir.Constant(ir.VectorType(ir.IntType(16), 32), [4] * 32)
+
+            def step(index: Any, states: list[Any]) -> list[Any]:
+                row = _load_block(builder, builder.add(codes, builder.mul(index, _I64(64))))
+                here = builder.add(query, builder.mul(index, _I64(128)))
+                low_query = _load_block(builder, here)
+                high_query = _load_block(builder, builder.add(here, _I64(64)))
+                low = builder.and_(row, nibble)
+                wide = builder.lshr(builder.bitcast(row, four.type), four)
+                high = builder.and_(builder.bitcast(wide, _BYTES64), nibble)
+                return [
+                    _dot_accumulate(builder, states[0], low, low_query),
+                    _dot_accumulate(builder, states[1], high, high_query),
+                ]
+
+            zero = ir.Constant(_INTS16, [0] * 16)
+            low_sum, high_sum = _block_loop(builder, blocks, [zero, zero], step)
+            return _horizontal_sum(builder, builder.add(low_sum, high_sum))
+
+        return types.int64(types.int64, types.int64, types.int64), codegen
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def dot_u8_i8(typingctx: Any, codes: Any, query: Any, blocks: Any) -> Any:  # noqa: ARG001
+        """Sum of 8-bit codes times an 8-bit query over `blocks` blocks of 64 bytes."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+            codes, query, blocks = args
+
+            def step(index: Any, states: list[Any]) -> list[Any]:
+                offset = builder.mul(index, _I64(64))
+                row = _load_block(builder, builder.add(codes, offset))
+                other = _load_block(builder, builder.add(query, offset))
+                return [_dot_accumulate(builder, states[0], row, other)]
+
+            (total,) = _block_loop(builder, blocks, [ir.Constant(_INTS16, [0] * 16)], step)
+            return _horizontal_sum(builder, total)
+
+        return types.int64(types.int64, types.int64, types.int64), codegen
+
+else:
+
+    @inline_kernel
+    def dot_u4_i8(codes, query, blocks):  # type: ignore[no-untyped-def]
+        """Sum of 4-bit codes times an 8-bit query over `blocks` blocks of 64 code bytes (128 dimensions each)."""
+        total = np.int32(0)
+        for block in range(blocks):
+            row = u8_at(codes + block * 64, 64)
+            low_query = i8_at(query + block * 128, 64)
+            high_query = i8_at(query + block * 128 + 64, 64)
+            for j in range(64):
+                code = row[j]
+                # A product of a nibble and a signed byte fits 16 bits, which the compiler turns into a multiply-add.
+                total += np.int32(np.int16(code & 15) * np.int16(low_query[j]))
+                total += np.int32(np.int16(code >> 4) * np.int16(high_query[j]))
+        return np.int64(total)
+
+    @inline_kernel
+    def dot_u8_i8(codes, query, blocks):  # type: ignore[no-untyped-def]
+        """Sum of 8-bit codes times an 8-bit query over `blocks` blocks of 64 bytes."""
+        row = u8_at(codes, blocks * 64)
+        other = i8_at(query, blocks * 64)
+        total = np.int32(0)
+        for j in range(blocks * 64):
+            total += np.int32(row[j]) * np.int32(other[j])
+        return np.int64(total)
+
+
+if HAS_SAD512:
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def sad_u8(typingctx: Any, codes: Any, query: Any, blocks: Any) -> Any:  # noqa: ARG001
+        """Sum of absolute differences of two rows of bytes over `blocks` blocks of 64."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+            codes, query, blocks = args
+            kind = ir.FunctionType(_LONGS8, [_BYTES64, _BYTES64])
+            call = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.psad.bw.512")
+
+            def step(index: Any, states: list[Any]) -> list[Any]:
+                offset = builder.mul(index, _I64(64))
+                row = _load_block(builder, builder.add(codes, offset))
+                other = _load_block(builder, builder.add(query, offset))
+                return [builder.add(states[0], builder.call(call, [row, other]))]
+
+            (total,) = _block_loop(builder, blocks, [ir.Constant(_LONGS8, [0] * 8)], step)
+            reduce = ir.FunctionType(_I64, [_LONGS8])
+            add = cgutils.get_or_insert_function(builder.module, reduce, "llvm.vector.reduce.add.v8i64")
+            return builder.call(add, [total])
+
+        return types.int64(types.int64, types.int64, types.int64), codegen
+
+else:
+
+    @inline_kernel
+    def sad_u8(codes, query, blocks):  # type: ignore[no-untyped-def]
+        """Sum of absolute differences of two rows of bytes over `blocks` blocks of 64."""
+        row = u8_at(codes, blocks * 64)
+        other = u8_at(query, blocks * 64)
+        total = np.int32(0)
+        for j in range(blocks * 64):
+            total += abs(np.int32(row[j]) - np.int32(other[j]))
+        return np.int64(total)

@@ -1,0 +1,70 @@
+"""The descriptor through which kernels see an index: one int64 array of sizes, addresses and switches.
+
+A kernel takes the descriptor and not a dozen arrays: a call costs half as much to dispatch, one compiled form serves
+every index, and what a reader holds is one immutable thing. Whoever builds a descriptor keeps alive what it points to.
+
+A *row table* is an int64 array of chunk addresses; row `slot` of a table lies at
+`table[slot >> CHUNK_SHIFT] + (slot & (rows_per_chunk - 1)) * stride`.
+"""
+
+from __future__ import annotations
+
+# What is there
+N = 0  # slots published to the holder of this descriptor; a link to a slot >= N is skipped
+DIM = 1  # dimensions of a vector
+CHUNK_SHIFT = 2  # log2 of the rows in a chunk
+SPACE = 3  # one of SPACE_*: what exact distances mean
+
+# float32 originals
+VECTORS = 4  # address of the row table, stride 4 * DIM
+INVERSE_NORMS = 5  # cosine: address of the row table of float32 1 / norm, stride 4; else 0
+
+# Codes the graph is walked on
+CODE = 6  # one of CODE_*
+FORM = 7  # one of FORM_*
+CODES = 8  # address of the row table (the vectors themselves for CODE_F32)
+CODE_STRIDE = 9  # bytes from one code row to the next
+CODE_BLOCKS = 10  # 64-byte blocks of a code row
+CODE_BIAS = 11  # FORM_L2 on codes: row table of float32 squared norms of the decoded rows; else 0
+CODE_MID = 12  # address of float32 (padded,): middle of each dimension's range
+CODE_STEP = 13  # address of float32 (padded,): distance between two codes of a dimension, 0 where constant
+CODE_PADDED = 14  # dimensions after padding to whole blocks
+CODE_EXPAND = 15  # float32 bits: scale at which a stored row becomes an 8-bit query
+
+# Graph
+LINKS = 16  # row table of int32 neighbours on level 0, padded at the end with -1
+LINKS_WIDTH = 17  # neighbours a level-0 row has room for
+UPPER = 18  # row table of int32 neighbours on the upper levels, one row per slot and level
+UPPER_WIDTH = 19  # neighbours an upper row has room for
+UPPER_OFFSETS = 20  # row table of int32: row of a slot's level 1 in UPPER, -1 for none; stride 4
+LEVELS = 21  # row table of uint8: top level of each slot; stride 1
+ENTRY_POINT = 22  # slot where a walk starts, -1 in an empty graph
+TOP_LEVEL = 23  # level of the entry point
+
+SIZE = 24
+
+SPACE_COSINE, SPACE_L2, SPACE_L1, SPACE_DOT = 0, 1, 2, 3
+CODE_F32, CODE_U8, CODE_U4 = 0, 1, 2
+FORM_DOT, FORM_L2, FORM_L1 = 0, 1, 2
+
+# Scratch of one thread: an int64 array of addresses and sizes, never shared between two running kernels.
+VISITED = 0  # uint16 per slot: the epoch in which a slot was last visited
+VISITED_CAPACITY = 1
+EPOCH = 2
+POOL = 3  # int64 keys, sorted
+POOL_CAPACITY = 4
+HOP_SLOTS = 5  # int32: neighbours of one hop
+HOP_DISTANCES = 6  # float32: their distances
+HOP_CAPACITY = 7
+QUERY_FORM = 8  # the query as the walk wants it: see kernels/distances.py
+QUERY_EXACT = 9  # float32 (dim,): the query as exact distances want it
+RESULTS = 10  # int64 keys, sorted: the exact nearest
+RESULTS_CAPACITY = 11
+ACCEPTED = 12  # query forms of the neighbours accepted while pruning
+FORM_BYTES = 13  # bytes of one query form
+COUNT_DISTANCES = 14  # out: distances computed by the last call
+COUNT_HOPS = 15  # out: rows of the graph read by the last call
+CHOSEN = 16  # int32: neighbours chosen by pruning
+
+SCRATCH_SIZE = 20
+QUERY_HEADER = 64  # bytes before the codes of a query form

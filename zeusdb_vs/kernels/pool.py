@@ -1,0 +1,57 @@
+"""The sorted pool: the nearest slots found so far, as int64 keys in ascending order.
+
+A key is `sortable(distance) << 32 | slot << 1 | expanded`: comparing keys compares distances, ties fall to the lower
+slot, and a key fits a register. Invariant: `pool[0 .. size)` is sorted, nearest first, and holds no slot twice.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from zeusdb_vs.kernels.compile import inline_kernel
+from zeusdb_vs.kernels.intrinsics import bits_of_f32, f32_of_bits, load_i64, move_bytes, store_i64
+
+
+@inline_kernel
+def make_key(distance, slot):
+    """Key of a slot at a float32 distance (not NaN); negative floats sort by flipping their magnitude bits."""
+    bits = bits_of_f32(distance)
+    return ((bits ^ ((bits >> 31) & np.int64(0x7FFFFFFF))) << 32) | (np.int64(slot) << 1)
+
+
+@inline_kernel
+def slot_of_key(key):
+    """Slot of a key."""
+    return (key & np.int64(0xFFFFFFFF)) >> 1
+
+
+@inline_kernel
+def distance_of_key(key):
+    """float32 distance of a key."""
+    bits = key >> 32
+    return f32_of_bits(bits ^ ((bits >> 31) & np.int64(0x7FFFFFFF)))
+
+
+@inline_kernel
+def insert_key(pool, size, capacity, key):
+    """Insert `key` into the sorted pool at address `pool`.
+
+    Returns the position it took, or -1 where the pool is full of nearer ones; the last falls out of a full pool. The
+    caller's size becomes min(size + 1, capacity) where the result is not -1.
+    """
+    if size == capacity:
+        if key >= load_i64(pool + (size - 1) * 8):
+            return np.int64(-1)
+        size -= 1
+    low = np.int64(0)
+    high = np.int64(size)
+    while low < high:
+        middle = (low + high) >> 1
+        if load_i64(pool + middle * 8) < key:
+            low = middle + 1
+        else:
+            high = middle
+    place = pool + low * 8
+    move_bytes(place + 8, place, (size - low) * 8)
+    store_i64(place, key)
+    return low

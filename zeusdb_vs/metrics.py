@@ -1,0 +1,79 @@
+"""The one table of metrics: names, kernels' numbers, how vectors are compared and scored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One of the spaces.
+
+    Attributes
+    ----------
+    name : "cosine", "l2", "l1" or "dot"
+    space : the kernels' number of its exact distance, `layout.SPACE_*`
+    form : the kernels' number of its distance on codes, `layout.FORM_*`
+    """
+
+    name: str
+    space: int
+    form: int
+
+    @property
+    def is_normalizing(self) -> bool:
+        """Whether only directions count."""
+        return self.name == "cosine"
+
+    def prepare(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return float32 (n, dim) rows as codes see them: of unit length under cosine, else as they are."""
+        if not self.is_normalizing:
+            return vectors
+        wide = vectors.astype(np.float64)
+        norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+        scaled: NDArray[np.float32] = (wide / norms[:, None]).astype(np.float32)
+        return scaled
+
+    def distances(self, query: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the exact distances of one query to (n, dim) rows, float32 (n,), without compiled code.
+
+        cosine 1 - cos, l2 Euclidean, l1 Manhattan, dot 1 - inner product.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self.name == "l2":
+                difference = vectors - query
+                result = np.sqrt(np.einsum("ij,ij->i", difference, difference))
+            elif self.name == "l1":
+                result = np.abs(vectors - query).sum(axis=1)
+            elif self.name == "dot":
+                result = np.float32(1) - vectors @ query
+            else:
+                wide = query.astype(np.float64)
+                unit = (wide / np.sqrt(wide @ wide)).astype(np.float32)
+                norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+                result = np.maximum(np.float32(0), np.float32(1) - (vectors @ unit) / norms.astype(np.float32))
+        exact: NDArray[np.float32] = result.astype(np.float32, copy=False)
+        return exact
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (Metric("cosine", 0, 0), Metric("l2", 1, 1), Metric("l1", 2, 2), Metric("dot", 3, 0))
+}
+"""By canonical name."""
+
+ALIASES = {
+    "cosine": "cosine",
+    "cos": "cosine",
+    "l2": "l2",
+    "euclidean": "l2",
+    "l1": "l1",
+    "manhattan": "l1",
+    "dot": "dot",
+    "ip": "dot",
+    "inner_product": "dot",
+}
+"""What users may call them, in any letter case."""
