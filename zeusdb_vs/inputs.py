@@ -1,15 +1,15 @@
 """What users hand to `add`, in any of its forms, turned into checked batches.
 
-Two steps. `read_rows` tells the forms apart and lays any of them out as columns (`Rows`); a generator gives
-one `Rows` for each chunk of it. `check_rows` checks ids, vectors and documents, and gives the records that can
-be stored (`RecordBatch`) and, one by one, those that cannot. Nothing here costs Python work per record for an
-array without metadata, its generated ids aside.
+Three steps. `read_rows` tells the forms apart and lays any of them out as columns (`Rows`); a generator gives
+one `Rows` for each chunk of it. `check_rows` checks ids, vectors and documents and parts what can be stored
+(`CheckedRows`) from what cannot. `admit_rows` settles what depends on the index: ids to be generated, ids
+that are taken. Nothing here costs Python work per record for an array without metadata, its generated ids aside.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from zeusdb_vs.checks import did_you_mean
 from zeusdb_vs.documents import EncodedRecord, check_document, check_text, encode_checked
 from zeusdb_vs.errors import (
     ArgumentTypeError,
@@ -26,7 +27,6 @@ from zeusdb_vs.errors import (
     RecordError,
     VectorError,
 )
-from zeusdb_vs.naming import did_you_mean
 from zeusdb_vs.results import AddError
 
 MAX_ID_BYTES = 1024
@@ -101,9 +101,28 @@ class Rows:
 
 @dataclass(slots=True)
 class CheckedRows:
-    """Outcome of `check_rows`: what to store, and what was refused."""
+    """Records that can be stored as they are, as far as they themselves tell, and those that cannot.
 
-    batch: RecordBatch
+    Attributes
+    ----------
+    count : int
+        Records given, the refused among them.
+    positions : sequence of int
+        Where the good records stood in the input.
+    ids : list of (str or None) or None
+        Their ids, each at most once; None where one is to be generated, and altogether when nobody gave any.
+    vectors, documents, decoded
+        As in `RecordBatch`.
+    failures : list of Failure
+        The others, by position.
+    """
+
+    count: int
+    positions: Sequence[int]
+    ids: list[str | None] | None
+    vectors: NDArray[np.float32]
+    documents: list[EncodedRecord] | None
+    decoded: list[Document] | None
     failures: list[Failure]
 
 
@@ -304,14 +323,7 @@ def _spread_record(record: Any, row: int, count: int, columns: dict[str, list[An
 # ---------------------------------------------------------------------------------------------- checks
 
 
-def check_rows(
-    rows: Rows,
-    *,
-    dim: int,
-    forbid_zero: bool,
-    new_ids: Callable[[int, set[str]], list[str]],
-    is_taken: Callable[[str], bool] | None = None,
-) -> CheckedRows:
+def check_rows(rows: Rows, *, dim: int, forbid_zero: bool) -> CheckedRows:
     """Check records and convert them to what is stored.
 
     Parameters
@@ -321,10 +333,6 @@ def check_rows(
         Width every vector must have.
     forbid_zero : bool
         Refuse vectors without a direction, as the cosine space must.
-    new_ids : callable
-        ``new_ids(count, given)`` returns `count` ids that are neither stored nor in the set `given`.
-    is_taken : callable, optional
-        Refuse records whose id it says is stored already.
 
     Returns
     -------
@@ -333,23 +341,110 @@ def check_rows(
     failed = rows.failed
     vectors = _check_vectors(rows.vectors, rows.count, dim, failed)
     _check_values(vectors, rows.vectors, forbid_zero, failed)
-    ids = _check_ids(rows, failed)
-    encoded, decoded = _check_documents(rows, failed)
-    if is_taken is not None and rows.ids is not None:
-        for row, record_id in enumerate(ids):
-            if record_id is not None and row not in failed and is_taken(record_id):
-                failed[row] = IdError(
-                    "the id is in the index already; pass overwrite=True to replace the record"
-                )
+    ids = None if rows.ids is None else _check_ids(rows.ids, failed)
+    documents, decoded = _check_documents(rows, failed)
+    failures = [
+        Failure(rows.first + row, None if ids is None else ids[row], failed[row]) for row in sorted(failed)
+    ]
+    positions = range(rows.first, rows.first + rows.count)
+    checked = CheckedRows(rows.count, positions, ids, vectors, documents, decoded, failures)
+    if failed:
+        checked = _select(checked, [row for row in range(rows.count) if row not in failed])
+    return _last_of_each_id(checked)
 
-    kept = _kept_rows(ids, failed, has_given_ids=rows.ids is not None)
-    if kept is not None:
-        vectors = vectors[kept]
-        encoded = None if encoded is None else [encoded[row] for row in kept]
-        decoded = None if decoded is None else [decoded[row] for row in kept]
-    final_ids = _fill_ids(ids, kept, new_ids, has_given_ids=rows.ids is not None)
-    failures = [Failure(rows.first + row, ids[row], failed[row]) for row in sorted(failed)]
-    return CheckedRows(RecordBatch(final_ids, vectors, encoded, decoded), failures)
+
+def merge_rows(parts: list[CheckedRows]) -> CheckedRows:
+    """Return several parts of one input as one; of records with the same id the last one stays."""
+    if len(parts) == 1:
+        return parts[0]
+    ids: list[str | None] | None = None
+    if any(part.ids is not None for part in parts):
+        ids = [i for part in parts for i in (part.ids or [None] * len(part.vectors))]
+    documents: list[EncodedRecord] | None = None
+    decoded: list[Document] | None = None
+    if any(part.documents is not None for part in parts):
+        documents, decoded = [], []
+        for part in parts:
+            size = len(part.vectors)
+            documents += part.documents or [EncodedRecord() for _ in range(size)]
+            decoded += part.decoded or [(None, None)] * size
+    return _last_of_each_id(
+        CheckedRows(
+            sum(part.count for part in parts),
+            [position for part in parts for position in part.positions],
+            ids,
+            np.concatenate([part.vectors for part in parts]),
+            documents,
+            decoded,
+            [failure for part in parts for failure in part.failures],
+        )
+    )
+
+
+def admit_rows(
+    checked: CheckedRows,
+    *,
+    new_ids: Callable[[int, set[str]], list[str]],
+    is_taken: Callable[[str], bool] | None = None,
+) -> tuple[RecordBatch, list[Failure]]:
+    """Settle what depends on the index; to be called by the one who may write to it.
+
+    Parameters
+    ----------
+    checked : CheckedRows
+    new_ids : callable
+        ``new_ids(count, given)`` returns `count` ids that are neither stored nor in the set `given`.
+    is_taken : callable, optional
+        Refuse records whose id it says is stored already.
+
+    Returns
+    -------
+    batch : RecordBatch
+    failures : list of Failure
+        All refusals, by position.
+    """
+    failures = checked.failures
+    if checked.ids is None:
+        ids = new_ids(len(checked.vectors), set())
+        return RecordBatch(ids, checked.vectors, checked.documents, checked.decoded), failures
+    if is_taken is not None:
+        taken = [row for row, i in enumerate(checked.ids) if i is not None and is_taken(i)]
+        if taken:
+            error = IdError("the id is in the index already; overwrite=True would replace it")
+            refused = [Failure(checked.positions[row], checked.ids[row], error) for row in taken]
+            failures = sorted([*failures, *refused], key=lambda failure: failure.position)
+            out = set(taken)
+            checked = _select(checked, [row for row in range(len(checked.vectors)) if row not in out])
+    assert checked.ids is not None
+    given = {i for i in checked.ids if i is not None}
+    fresh = iter(new_ids(len(checked.ids) - len(given), given))
+    ids = [next(fresh) if i is None else i for i in checked.ids]
+    return RecordBatch(ids, checked.vectors, checked.documents, checked.decoded), failures
+
+
+def _select(checked: CheckedRows, rows: list[int]) -> CheckedRows:
+    """Return the good records at the given rows; the failures stay."""
+    return CheckedRows(
+        checked.count,
+        [checked.positions[row] for row in rows],
+        None if checked.ids is None else [checked.ids[row] for row in rows],
+        checked.vectors[rows],
+        None if checked.documents is None else [checked.documents[row] for row in rows],
+        None if checked.decoded is None else [checked.decoded[row] for row in rows],
+        checked.failures,
+    )
+
+
+def _last_of_each_id(checked: CheckedRows) -> CheckedRows:
+    if checked.ids is None:
+        return checked
+    last = {record_id: row for row, record_id in enumerate(checked.ids)}
+    unnamed = checked.ids.count(None)
+    if len(last) - (unnamed > 0) + unnamed == len(checked.ids):
+        return checked
+    last.pop(None, None)
+    rows = [row for row, record_id in enumerate(checked.ids) if record_id is None]
+    return _select(checked, sorted([*last.values(), *rows]))
 
 
 def _check_vectors(
@@ -428,9 +523,7 @@ def _from_objects(vector: NDArray[Any]) -> NDArray[np.float64]:
     try:
         return vector.astype(np.float64)
     except OverflowError:
-        raise VectorError(
-            f"vector holds an integer beyond float32, which ends at ±{FLOAT32_MAX:.3g}"
-        ) from None
+        raise VectorError(f"vector holds an integer beyond float32's ±{FLOAT32_MAX:.3g}") from None
 
 
 def _wrong_width(width: int, dim: int) -> DimensionError:
@@ -502,14 +595,12 @@ def check_id(value: object) -> str:
     return record_id
 
 
-def _check_ids(rows: Rows, failed: dict[int, RecordError]) -> list[str | None]:
+def _check_ids(given: list[Any], failed: dict[int, RecordError]) -> list[str | None]:
     """Return the ids given; None where there was none or none that can be used."""
-    if rows.ids is None:
-        return [None] * rows.count
-    if _all_ids_good(rows.ids):
-        return rows.ids
-    ids: list[str | None] = [None] * rows.count
-    for row, value in enumerate(rows.ids):
+    if _all_ids_good(given):
+        return given
+    ids: list[str | None] = [None] * len(given)
+    for row, value in enumerate(given):
         if value is None:
             continue
         try:
@@ -530,43 +621,6 @@ def _all_ids_good(ids: list[Any]) -> bool:
         and "" not in ids
         and max(map(len, ids)) <= MAX_ID_BYTES
     )
-
-
-def _kept_rows(
-    ids: list[str | None], failed: dict[int, RecordError], *, has_given_ids: bool
-) -> list[int] | None:
-    """Return the rows to store, or None for all of them; failed rows and earlier duplicates drop out."""
-    if not has_given_ids:
-        return [row for row in range(len(ids)) if row not in failed] if failed else None
-    last: dict[str, int] = {}
-    unnamed: list[int] = []
-    for row, record_id in enumerate(ids):
-        if row in failed:
-            continue
-        if record_id is None:
-            unnamed.append(row)
-        else:
-            last[record_id] = row
-    if len(last) + len(unnamed) == len(ids):
-        return None
-    return sorted([*last.values(), *unnamed])
-
-
-def _fill_ids(
-    ids: list[str | None],
-    kept: list[int] | None,
-    new_ids: Callable[[int, set[str]], list[str]],
-    *,
-    has_given_ids: bool,
-) -> list[str]:
-    if not has_given_ids:
-        return new_ids(len(ids) if kept is None else len(kept), set())
-    chosen = ids if kept is None else [ids[row] for row in kept]
-    missing = chosen.count(None)
-    if missing == 0:
-        return chosen  # type: ignore[return-value]
-    fresh = iter(new_ids(missing, {record_id for record_id in chosen if record_id is not None}))
-    return [next(fresh) if record_id is None else record_id for record_id in chosen]
 
 
 # ---------------------------------------------------------------------------------------------- documents

@@ -60,7 +60,8 @@ class AddResult:
         return f"{self.total_inserted} inserted, {self.total_errors} errors"
 
     def __repr__(self) -> str:
-        return f"AddResult(inserted={self.total_inserted}, errors={self.total_errors}, shape={self.vector_shape})"
+        inserted, errors = self.total_inserted, self.total_errors
+        return f"AddResult(inserted={inserted}, errors={errors}, shape={self.vector_shape})"
 
 
 @dataclass(slots=True)
