@@ -362,6 +362,8 @@ def words(text: str) -> list[str]:
 
 def _stem(word: str) -> str:
     """Cut one common English ending: rough, but the same for texts and questions."""
+    if word.endswith("ss"):
+        return word
     for suffix in _SUFFIXES:
         if word.endswith(suffix) and len(word) - len(suffix) >= _SHORTEST_STEM:
             return word[: -len(suffix)]

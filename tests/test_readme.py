@@ -1,0 +1,59 @@
+"""What README.md and examples/ show works as shown."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+from code_blocks import python_blocks, run_blocks
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+_SHELL_BLOCK = re.compile(r"^```(?:sh|bash|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def test_every_code_block_runs_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = python_blocks(ROOT / "README.md")
+    assert len(blocks) >= 3
+    monkeypatch.chdir(tmp_path)
+    run_blocks(blocks, tmp_path)
+
+
+def test_first_block_comes_on_the_first_screen_and_is_ten_lines() -> None:
+    first = python_blocks(ROOT / "README.md")[0]
+    code = first.strip("\n").splitlines()
+    assert len(first.splitlines()) <= 45, "the first example ends below the first screen"
+    assert len([line for line in code if line.strip()]) <= 12
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_example_runs(example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(example), run_name="__main__")
+
+
+def test_examples_are_there() -> None:
+    assert EXAMPLES
+
+
+@pytest.mark.parametrize("document", ["README.md", "ARCHITECTURE.md"])
+def test_commands_in_shell_blocks_exist(document: str) -> None:
+    from zeusdb_vs.cli import main
+
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    shell = "\n".join(_SHELL_BLOCK.findall((ROOT / document).read_text(encoding="utf-8")))
+    for target in re.findall(r"^make ([a-z]+)", shell, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"make {target}"
+    for command in re.findall(r"^zeusdb-vs ([a-z]+)", shell, re.MULTILINE):
+        with pytest.raises(SystemExit) as left:
+            main([command, "--help"])
+        assert left.value.code == 0, f"zeusdb-vs {command}"
+
+
+@pytest.mark.parametrize("document", ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"])
+def test_files_named_in_links_exist(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
+        assert (ROOT / target).exists(), target
