@@ -1,0 +1,736 @@
+"""Saving a snapshot into a directory, and reading one back.
+
+A save writes every file into a folder of its own, ``.gen-<generation>``, and then replaces
+``manifest.json``: that one rename is the commit. Only afterwards do the files move to the names under which
+users know them. Before the commit a reader finds the old manifest and the old files; after it the new
+manifest, whose files it takes from whichever of the two places holds the bytes that the manifest describes.
+So there is no moment at which a crash, a full disk or a reader in another process can meet anything but one
+whole save. docs/format.md describes the directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import numpy as np
+import numpy.typing as npt
+
+from zeusdb_vs.errors import (
+    ArgumentTypeError,
+    CorruptIndexError,
+    ForeignDirectoryError,
+    IndexNotFoundError,
+    StorageError,
+    ZeusDBError,
+)
+from zeusdb_vs.storage import binary, fsio, lines, strict_json
+from zeusdb_vs.storage.binary import BinaryFile
+from zeusdb_vs.storage.blocks import CheckedReader, DigestingWriter, FileMismatchError, check_file
+from zeusdb_vs.storage.lines import IdTable, LinesFile
+from zeusdb_vs.storage.lock import LOCK, DirectoryLock, is_lock_of_ours
+from zeusdb_vs.storage.manifest import (
+    CONFIG,
+    FILES,
+    MANIFEST,
+    MANIFEST_TMP,
+    MAPPINGS,
+    FileEntry,
+    Kind,
+    Manifest,
+    is_manifest_of_ours,
+    parse_manifest,
+    read_manifest_bytes,
+)
+
+logger = logging.getLogger("zeusdb_vs.storage")
+
+# Arrays of mappings.bin that storage itself reads, to pair records with their lines.
+ID_BYTES = "id_bytes"
+ID_OFFSETS = "id_offsets"
+
+MAX_JSON_BYTES = 64 * 1024 * 1024
+# Index metadata of the user's stands a few levels down in config.json and may itself be 32 deep.
+MAX_JSON_DEPTH = strict_json.MAX_DEPTH + 8
+
+DEFAULT_LOCK_TIMEOUT_S = 10.0
+
+_GENERATION_FOLDER = re.compile(r"\.gen-([1-9]\d{0,17})")
+_JOURNAL = re.compile(r"journal-(\d{1,18})\.log")
+# Neither of ours nor anybody's content: what file systems put into an empty directory.
+_NOT_CONTENT = {"lost+found"}
+_MAX_READ_ATTEMPTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class JsonFile:
+    """A file that is one JSON object of at most 64 MiB and 40 levels."""
+
+    value: Mapping[str, Any]
+
+
+FileContent = BinaryFile | LinesFile | JsonFile
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """One moment of an index, as it is written and read.
+
+    Attributes
+    ----------
+    config : dict
+        What ``config.json`` holds: JSON values, at most 64 MiB and 40 levels.
+    files : dict of str to BinaryFile, LinesFile or JsonFile
+        By file name; the names and the kind of each are those of `FILES`. ``mappings.bin`` is required and
+        has the arrays ``id_bytes`` (uint8: UTF-8 of the live ids, in slot order) and ``id_offsets``
+        (integers, one more than ids).
+    counts : dict of str to int
+        Figures that the manifest shows.
+    index_uuid : UUID
+        Names the index.
+    created_at : str or None
+        ISO 8601, UTC; None means at this save. Set after reading.
+    manifest : Manifest or None
+        After reading: the manifest it came from.
+    """
+
+    config: dict[str, Any]
+    files: dict[str, FileContent]
+    counts: dict[str, int] = field(default_factory=dict)
+    index_uuid: UUID = field(default_factory=uuid4)
+    created_at: str | None = None
+    manifest: Manifest | None = None
+    _unverified: list[CheckedReader] = field(default_factory=list, repr=False)
+
+    def verify(self) -> None:
+        """Stream the files that `read_snapshot(mmap=True, verify=False)` only mapped past their digests.
+
+        Raises
+        ------
+        CorruptIndexError
+            A file is not what was saved.
+        """
+        while self._unverified:
+            with self._unverified[-1] as reader:
+                try:
+                    reader.finish()
+                except FileMismatchError as error:
+                    raise _corrupt(reader.file.path, str(error)) from None
+            self._unverified.pop()
+
+
+# ------------------------------------------------------------ writing
+
+
+def write_snapshot(
+    path: str | os.PathLike[str],
+    snapshot: Snapshot,
+    *,
+    lock: DirectoryLock | None = None,
+    lock_timeout_s: float = DEFAULT_LOCK_TIMEOUT_S,
+    expected_generation: int | None = None,
+) -> Manifest:
+    """Save a snapshot into a directory, wholly or not at all, and return its manifest.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A new path (missing parents are created), an empty directory, a directory that holds an index, or a
+        link to one of these. What stands there before is replaced; other files in the directory of an index
+        stay.
+    snapshot : Snapshot
+        Chunk lists and lines are streamed, not collected.
+    lock : DirectoryLock, optional
+        The directory's lock, already held. Without it the lock is taken for the time of the save.
+    lock_timeout_s : float
+        How long to wait for the lock.
+    expected_generation : int, optional
+        Refuse to save when the directory's generation is another one.
+
+    Raises
+    ------
+    ForeignDirectoryError
+        There is a file, a dangling link, or a directory with something other than an index in it; nothing
+        was touched.
+    IndexLockedError
+        Another writer has the directory.
+    UnsupportedVersionError, CorruptIndexError
+        The directory holds an index of a later format or a damaged manifest, which is not replaced unasked.
+    StorageError
+        The snapshot cannot be stored, or the system reported an error. What was saved before stands
+        untouched, unless the message says that the save is complete but not confirmed on disk.
+    """
+    with _storage_errors("saving to", path):
+        files = _Files(snapshot)
+        directory = _prepare_directory(path)
+        with contextlib.ExitStack() as stack:
+            if lock is None:
+                lock = stack.enter_context(DirectoryLock(directory))
+                lock.acquire(lock_timeout_s)
+            elif not lock.is_held or lock.directory != directory:
+                raise StorageError(
+                    f"{directory} cannot be saved to: the lock on it is not held by this process"
+                )
+            return _save(directory, snapshot, files, expected_generation)
+
+
+class _Files:
+    """A snapshot's files, checked as far as they can be before a disk is touched."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        contents: dict[str, FileContent] = {CONFIG: JsonFile(snapshot.config), **snapshot.files}
+        self._index_uuid = snapshot.index_uuid
+        self._sections = {}
+        self._json = {}
+        self._lines = {}
+        for name, content in contents.items():
+            spec = FILES.get(name)
+            if spec is None or not isinstance(content, _CONTENT_OF_KIND[spec.kind]):
+                raise StorageError(
+                    f"{name!r} cannot hold {type(content).__name__}; the files are {', '.join(FILES)}"
+                )
+            if isinstance(content, BinaryFile):
+                self._sections[name] = binary.prepare(content, name)
+            elif isinstance(content, JsonFile):
+                self._json[name] = _encode_json(content.value, name)
+            else:
+                self._lines[name] = content.values
+        mappings = snapshot.files.get(MAPPINGS)
+        if not isinstance(mappings, BinaryFile):
+            raise StorageError(f"a snapshot must have {MAPPINGS}")
+        try:
+            self._ids = IdTable(*(_joined(mappings.arrays[name]) for name in (ID_BYTES, ID_OFFSETS)))
+        except (KeyError, ValueError) as error:
+            raise StorageError(f"{MAPPINGS}: {error}") from None
+
+    def write(self, folder: Path, generation: int) -> dict[str, FileEntry]:
+        """Write every file into `folder` and force each to disk."""
+        entries = {}
+        for name, data in self._json.items():
+            with _new_file(folder / name) as file:
+                file.write(data)
+            entries[name] = FileEntry(file.digest)
+        for name, sections in self._sections.items():
+            with _new_file(folder / name) as file:
+                binary.write(sections, file, generation=generation, index_uuid=self._index_uuid)
+            arrays = {section.name: (section.dtype.str, section.shape) for section in sections}
+            entries[name] = FileEntry(file.digest, arrays)
+        for name, values in self._lines.items():
+            with _new_file(folder / name) as file:
+                lines.write(values, self._ids, file, empty=FILES[name].empty, file_name=name)
+            entries[name] = FileEntry(file.digest)
+        return entries
+
+
+_CONTENT_OF_KIND: dict[Kind, type] = {Kind.BINARY: BinaryFile, Kind.JSON: JsonFile, Kind.LINES: LinesFile}
+
+
+def _joined(value: Any) -> npt.NDArray[Any]:
+    return np.concatenate(value) if isinstance(value, (list, tuple)) else np.asarray(value)
+
+
+def _encode_json(value: Mapping[str, Any], name: str) -> bytes:
+    try:
+        data = strict_json.encode(dict(value), indent=1, max_depth=MAX_JSON_DEPTH) + b"\n"
+    except strict_json.StrictJSONError as error:
+        raise StorageError(f"{name} {error}") from None
+    if len(data) > MAX_JSON_BYTES:
+        raise StorageError(f"{name} would have {len(data)} bytes, at most {MAX_JSON_BYTES} can be read back")
+    return data
+
+
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[DigestingWriter]:
+    """Create a file for the body of a `with`, then force it to disk."""
+    file = DigestingWriter(path)
+    try:
+        yield file
+        file.finish()
+    finally:
+        file.close()
+
+
+def _prepare_directory(path: str | os.PathLike[str]) -> Path:
+    """Return the directory that `path` leads to, created if need be, once it is sure to be ours to write."""
+    given = as_path(path)
+    directory = fsio.resolve_directory(given)
+    kind = fsio.kind_of(directory, follow=True)
+    if kind is None and fsio.kind_of(given) is not None:
+        raise ForeignDirectoryError(
+            f"{given} is a link to {directory}, which does not exist; save to another path"
+        )
+    if kind not in (None, "a directory"):
+        raise ForeignDirectoryError(f"{given} is {kind}; save to another path")
+    try:
+        created = fsio.create_parents(directory)
+    except (FileExistsError, NotADirectoryError):
+        raise ForeignDirectoryError(f"a part of {given} is not a directory; save to another path") from None
+    # Each new directory is a name in the one above it, down to the index itself.
+    for parent in created[1:]:
+        fsio.sync_directory(parent.parent)
+    _committed(directory)
+    return directory
+
+
+def as_path(path: str | os.PathLike[str]) -> Path:
+    """Return a user's path, checked.
+
+    Raises
+    ------
+    ArgumentTypeError
+        It is not a str or a path-like of str.
+    IndexNotFoundError
+        It is empty or holds a NUL character: no such path can exist.
+    """
+    try:
+        text = os.fspath(path)
+    except TypeError:
+        raise ArgumentTypeError(f"path must be str or os.PathLike, not {type(path).__name__}") from None
+    if not isinstance(text, str):
+        raise ArgumentTypeError(f"path must be str or os.PathLike of str, not of {type(text).__name__}")
+    if not text or "\0" in text:
+        raise IndexNotFoundError(f"{text!r} is not a path")
+    return Path(text)
+
+
+def _committed(directory: Path) -> Manifest | None:
+    """Return the manifest of the index in a directory, None if the directory may receive its first one.
+
+    Raises ForeignDirectoryError where anything else stands in it.
+    """
+    names = fsio.entry_names(directory)
+    if MANIFEST in names:
+        try:
+            data = read_manifest_bytes(directory)
+        except CorruptIndexError as error:
+            raise ForeignDirectoryError(
+                f"{error}, so {directory} is left alone; save to another path"
+            ) from None
+        if not is_manifest_of_ours(data):
+            raise ForeignDirectoryError(
+                f"{directory} has a {MANIFEST} that is not one of zeusdb-vs, or no longer readable as one; "
+                "save to another path, or remove the directory yourself"
+            )
+        return parse_manifest(data, directory)
+    foreign = [name for name in names if name not in _NOT_CONTENT and not _is_leftover(directory, name)]
+    if foreign:
+        others = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
+        raise ForeignDirectoryError(
+            f"{directory} is not empty and holds no index (it has {foreign[0]!r}{others}); "
+            "save to another path or empty it yourself"
+        )
+    return None
+
+
+def _is_leftover(directory: Path, name: str) -> bool:
+    """Return whether an entry is what a save that never committed leaves behind."""
+    path = directory / name
+    if name == LOCK:
+        return is_lock_of_ours(path)
+    if name == MANIFEST_TMP:
+        return fsio.kind_of(path) == "a regular file"
+    if _GENERATION_FOLDER.fullmatch(name) and fsio.is_directory(path):
+        return all(inner in FILES for inner in fsio.entry_names(path))
+    return False
+
+
+def _save(directory: Path, snapshot: Snapshot, files: _Files, expected_generation: int | None) -> Manifest:
+    previous = _committed(directory)
+    before = previous.generation if previous else 0
+    if expected_generation not in (None, before):
+        raise StorageError(
+            f"{directory} is at generation {before}, this index started from generation "
+            f"{expected_generation}: someone else has saved there; open it again"
+        )
+    _finish_earlier_save(directory, previous)
+    # Past every folder that is still there, so that one which could not be cleaned away is never written
+    # into.
+    generation = 1 + max([before, *_generation_folders(directory)])
+    try:
+        manifest = _write_generation(directory, snapshot, files, generation)
+        _commit(directory, manifest)
+    except BaseException:
+        _abandon(directory, generation)
+        raise
+    try:
+        fsio.sync_directory(directory)
+    except OSError as error:
+        # The files stay in their folder: should the old manifest come back, the old files must still be
+        # there.
+        raise _wrapped(f"{directory} is saved, but not confirmed on disk", error) from error
+    _roll_forward(directory, manifest)
+    return manifest
+
+
+def _write_generation(directory: Path, snapshot: Snapshot, files: _Files, generation: int) -> Manifest:
+    folder = _folder(directory, generation)
+    fsio.make_directory(folder)
+    entries = files.write(folder, generation)
+    fsio.sync_directory(folder)
+    fsio.sync_directory(directory)
+    _sync_parent(directory)
+    now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    return Manifest(
+        index_uuid=snapshot.index_uuid,
+        generation=generation,
+        created_at=snapshot.created_at or now,
+        saved_at=now,
+        counts=snapshot.counts,
+        files=entries,
+    )
+
+
+def _commit(directory: Path, manifest: Manifest) -> None:
+    data = manifest.to_bytes()
+    with _new_file(directory / MANIFEST_TMP) as file:
+        file.write(data)
+    fsio.replace(directory / MANIFEST_TMP, directory / MANIFEST)
+
+
+def _sync_parent(directory: Path) -> None:
+    # Makes the directory's own name durable. One may write into a directory without being allowed to open
+    # its parent.
+    try:
+        fsio.sync_directory(directory.parent)
+    except PermissionError:
+        logger.debug("%s: not allowed to fsync the directory above", directory)
+
+
+def _folder(directory: Path, generation: int) -> Path:
+    return directory / f".gen-{generation}"
+
+
+def _generation_folders(directory: Path) -> list[int]:
+    matches = (_GENERATION_FOLDER.fullmatch(name) for name in fsio.entry_names(directory))
+    return [
+        int(match.group(1)) for match in matches if match and fsio.is_directory(directory / match.group(0))
+    ]
+
+
+def _finish_earlier_save(directory: Path, previous: Manifest | None) -> None:
+    """Move the committed generation's files to their places and clear away what was never committed."""
+    if previous is not None and fsio.is_directory(_folder(directory, previous.generation)):
+        with _only_logged(directory, "an earlier save could not be finished, the next one will try again"):
+            # Its commit may not have been confirmed on disk yet.
+            fsio.sync_directory(directory)
+            _move_files(directory, previous, only_intact=True)
+    _clear(directory, keep=previous)
+
+
+def _roll_forward(directory: Path, manifest: Manifest) -> None:
+    """After the commit: put every file under its own name and remove what belongs to earlier generations.
+
+    Nothing in here can harm the save: readers find the files in either place, and the next save goes on
+    where this stops.
+    """
+    with _only_logged(
+        directory, "saved; its files could not all be moved to their places, the next save will try again"
+    ):
+        _move_files(directory, manifest, only_intact=False)
+    _clear(directory, keep=manifest)
+
+
+def _move_files(directory: Path, manifest: Manifest, *, only_intact: bool) -> None:
+    folder = _folder(directory, manifest.generation)
+    failure: OSError | None = None
+    for name in fsio.entry_names(folder):
+        entry = manifest.files.get(name)
+        if entry is None or (only_intact and not _matches(folder / name, entry)):
+            continue
+        try:
+            fsio.replace(folder / name, directory / name)
+        except OSError as error:
+            failure = error
+    if failure is not None:
+        raise failure
+    fsio.sync_directory(directory)
+    fsio.remove_directory(folder)
+
+
+def _matches(path: Path, entry: FileEntry) -> bool:
+    try:
+        check_file(path, entry.digest)
+    except (FileMismatchError, OSError):
+        return False
+    return True
+
+
+def _clear(directory: Path, keep: Manifest | None) -> None:
+    """Remove folders, journals and files of ours that `keep`, the committed manifest, has no use for."""
+    kept = keep.generation if keep else 0
+    for generation in _generation_folders(directory):
+        if generation != kept:
+            _discard_folder(directory, generation)
+    for name in fsio.entry_names(directory):
+        journal = _JOURNAL.fullmatch(name)
+        is_stale = keep is not None and (
+            (name in FILES and name not in keep.files) or (journal and int(journal.group(1)) < kept)
+        )
+        if is_stale or name == MANIFEST_TMP:
+            with _only_logged(directory, f"{name} could not be removed"):
+                fsio.unlink(directory / name)
+
+
+def _discard_folder(directory: Path, generation: int) -> None:
+    folder = _folder(directory, generation)
+    with _only_logged(directory, f"{folder.name} could not be removed"):
+        for name in fsio.entry_names(folder):
+            if name in FILES:
+                fsio.unlink(folder / name)
+        fsio.remove_directory(folder)
+
+
+def _abandon(directory: Path, generation: int) -> None:
+    """Clear away a save that failed, unless its manifest did get through: over a network one cannot tell."""
+    try:
+        committed = _committed(directory)
+    except (ZeusDBError, OSError):
+        return
+    if committed is not None and committed.generation == generation:
+        return
+    with _only_logged(directory, "a failed save left files behind, the next save will remove them"):
+        fsio.unlink(directory / MANIFEST_TMP)
+        if fsio.is_directory(_folder(directory, generation)):
+            _discard_folder(directory, generation)
+
+
+@contextlib.contextmanager
+def _only_logged(directory: Path, consequence: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        logger.warning("%s: %s (%s)", directory, consequence, error)
+
+
+@contextlib.contextmanager
+def _storage_errors(action: str, path: object) -> Iterator[None]:
+    """Turn what the operating system reports into a StorageError with the same errno."""
+    try:
+        yield
+    except ZeusDBError:
+        raise
+    except OSError as error:
+        raise _wrapped(f"{action} {path} failed", error) from error
+
+
+def _wrapped(message: str, error: OSError) -> StorageError:
+    wrapped = StorageError(f"{message}: {error.strerror or error}")
+    wrapped.errno = error.errno
+    return wrapped
+
+
+# ------------------------------------------------------------ reading
+
+
+def read_manifest(path: str | os.PathLike[str]) -> Manifest:
+    """Return the manifest of the index at `path` without looking at its files.
+
+    Raises
+    ------
+    IndexNotFoundError, UnsupportedVersionError, CorruptIndexError, StorageError
+        As `read_snapshot`.
+    """
+    with _storage_errors("reading", path):
+        directory = _existing_directory(path)
+        return parse_manifest(read_manifest_bytes(directory), directory)
+
+
+def read_snapshot(path: str | os.PathLike[str], *, mmap: bool = False, verify: bool = True) -> Snapshot:
+    """Read the index at `path`; takes no lock and writes nothing.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A directory that `write_snapshot` wrote, or a link to one.
+    mmap : bool
+        Return arrays and lines that are read-only memory maps instead of copies in memory.
+    verify : bool
+        False, with `mmap`, leaves the digests of binary files unchecked until `Snapshot.verify` is called:
+        files are then matched by index, generation, size and the CRC-32 of their headers.
+
+    Raises
+    ------
+    IndexNotFoundError
+        There is nothing, a file, or a directory without a manifest of ours.
+    UnsupportedVersionError
+        It was written in a format this version cannot read; the message names both versions.
+    CorruptIndexError
+        A file is missing, damaged, or something other than a regular file; the message names it and the
+        reason.
+    StorageError
+        The system reported an error, or the index is larger than the memory.
+    """
+    with _storage_errors("reading", path):
+        directory = _existing_directory(path)
+        data = read_manifest_bytes(directory)
+        for attempt in range(_MAX_READ_ATTEMPTS):
+            try:
+                return _Reader(directory, parse_manifest(data, directory), mmap, verify).read()
+            except CorruptIndexError:
+                # A save that committed meanwhile has moved its own files over those of the manifest in hand.
+                again = read_manifest_bytes(directory)
+                if again == data or attempt == _MAX_READ_ATTEMPTS - 1:
+                    raise
+                data = again
+            time.sleep(0.001 * attempt)
+        raise AssertionError("the last attempt returns or raises")
+
+
+def _existing_directory(path: str | os.PathLike[str]) -> Path:
+    given = as_path(path)
+    directory = fsio.resolve_directory(given)
+    kind = fsio.kind_of(directory, follow=True)
+    if kind is None:
+        raise IndexNotFoundError(f"{given} does not exist")
+    if kind != "a directory":
+        raise IndexNotFoundError(f"{given} is {kind}, an index is a directory")
+    return directory
+
+
+def _corrupt(path: Path, reason: str) -> CorruptIndexError:
+    return CorruptIndexError(f"{path}: {reason}; restore the directory from a copy")
+
+
+class _Reader:
+    """Reads the files of one manifest."""
+
+    def __init__(self, directory: Path, manifest: Manifest, mapped: bool, verify: bool) -> None:
+        self._directory = directory
+        self._manifest = manifest
+        self._mapped = mapped
+        self._verify = verify
+        self._unverified: dict[str, CheckedReader] = {}
+        folder = _folder(directory, manifest.generation)
+        # The folder first: files only ever move from there to their own names, so no file can be missed in
+        # between.
+        self._places = [folder, directory] if fsio.is_directory(folder) else [directory]
+
+    def read(self) -> Snapshot:
+        files: dict[str, FileContent] = {}
+        try:
+            mappings = self._binary(MAPPINGS)
+            ids = self._id_table(mappings)
+            for name in self._manifest.files:
+                kind = FILES[name].kind
+                if name == MAPPINGS:
+                    files[name] = BinaryFile(mappings)
+                elif kind is Kind.BINARY:
+                    files[name] = BinaryFile(self._binary(name))
+                elif kind is Kind.JSON:
+                    files[name] = JsonFile(self._json(name))
+                else:
+                    files[name] = self._lines(name, ids)
+        except BaseException:
+            for reader in self._unverified.values():
+                reader.close()
+            raise
+        config = files.pop(CONFIG)
+        assert isinstance(config, JsonFile)
+        return Snapshot(
+            config=dict(config.value),
+            files=files,
+            counts=dict(self._manifest.counts),
+            index_uuid=self._manifest.index_uuid,
+            created_at=self._manifest.created_at,
+            manifest=self._manifest,
+            _unverified=list(self._unverified.values()),
+        )
+
+    def _matching(self, name: str, read: Callable[[Path], Any]) -> Any:
+        """Return what `read` makes of the first place where the file is as the manifest says."""
+        reasons = []
+        for place in self._places:
+            try:
+                return read(place / name)
+            except FileNotFoundError:
+                reasons.append("is missing")
+            except fsio.NotRegularFileError as error:
+                reasons.append(str(error.strerror))
+            except FileMismatchError as error:
+                reasons.append(str(error))
+        # A file that is there and wrong says more than one that has moved on.
+        reason = next((reason for reason in reasons if reason != "is missing"), reasons[0])
+        raise _corrupt(self._directory / name, reason)
+
+    def _binary(self, name: str) -> Mapping[str, Any]:
+        entry = self._manifest.files[name]
+        whose: dict[str, Any] = {
+            "generation": self._manifest.generation,
+            "index_uuid": self._manifest.index_uuid,
+        }
+
+        def read(path: Path) -> Mapping[str, Any]:
+            if self._mapped:
+                arrays = self._map(path, name, entry, whose)
+            else:
+                arrays = binary.read_arrays(path, entry.digest, **whose)
+            found = {key: (array.dtype.str, array.shape) for key, array in arrays.items()}
+            if found != entry.arrays:
+                raise FileMismatchError(f"holds the arrays {found}, its manifest says {dict(entry.arrays)}")
+            return arrays
+
+        result: Mapping[str, Any] = self._matching(name, read)
+        return result
+
+    def _map(self, path: Path, name: str, entry: FileEntry, whose: Mapping[str, Any]) -> Mapping[str, Any]:
+        reader = CheckedReader(path, entry.digest)
+        try:
+            arrays = binary.map_arrays(reader, **whose)
+            if self._verify:
+                reader.finish()
+        except BaseException:
+            reader.close()
+            raise
+        if self._verify:
+            reader.close()
+        else:
+            self._unverified[name] = reader
+        return arrays
+
+    def _json(self, name: str) -> Mapping[str, Any]:
+        entry = self._manifest.files[name]
+
+        def read(path: Path) -> Mapping[str, Any]:
+            if entry.digest.bytes > MAX_JSON_BYTES:
+                raise FileMismatchError(f"has {entry.digest.bytes} bytes, at most {MAX_JSON_BYTES} are read")
+            with CheckedReader(path, entry.digest) as reader:
+                data = bytearray(entry.digest.bytes)
+                reader.read_into(memoryview(data))
+                reader.finish()
+            try:
+                value = strict_json.parse(bytes(data), max_depth=MAX_JSON_DEPTH)
+            except strict_json.StrictJSONError as error:
+                raise FileMismatchError(str(error)) from None
+            if not isinstance(value, dict):
+                raise FileMismatchError("is not a JSON object")
+            return value
+
+        result: Mapping[str, Any] = self._matching(name, read)
+        return result
+
+    def _lines(self, name: str, ids: IdTable) -> LinesFile:
+        entry, spec = self._manifest.files[name], FILES[name]
+
+        def read(path: Path) -> Iterable[str | None]:
+            return lines.read(
+                path, entry.digest, ids, empty=spec.empty, opener=spec.opener, mapped=self._mapped
+            )
+
+        return LinesFile(self._matching(name, read))
+
+    def _id_table(self, mappings: Mapping[str, Any]) -> IdTable:
+        try:
+            return IdTable(mappings[ID_BYTES], mappings[ID_OFFSETS])
+        except KeyError as error:
+            raise _corrupt(self._directory / MAPPINGS, f"has no array {error}") from None
+        except ValueError as error:
+            raise _corrupt(self._directory / MAPPINGS, str(error)) from None
