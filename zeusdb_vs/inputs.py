@@ -3,7 +3,7 @@
 Three steps. `read_rows` tells the forms apart and lays any of them out as columns (`Rows`); a generator gives
 one `Rows` for each chunk of it. `check_rows` checks ids, vectors and documents and parts what can be stored
 (`CheckedRows`) from what cannot. `admit_rows` settles what depends on the index: ids to be generated, ids
-that are taken. Nothing here costs Python work per record for an array without metadata, its generated ids aside.
+that are taken. Nothing here costs Python work per record for an array without metadata, generated ids aside.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeusdb_vs.checks import did_you_mean
+from zeusdb_vs.coerce import check_values, check_vectors, is_number
 from zeusdb_vs.documents import EncodedRecord, check_document, check_text, encode_checked
 from zeusdb_vs.errors import (
     ArgumentTypeError,
-    DimensionError,
     IdError,
     MetadataError,
     RecordError,
@@ -32,14 +32,8 @@ from zeusdb_vs.results import AddError
 MAX_ID_BYTES = 1024
 GENERATOR_CHUNK = 1024
 """Records taken from a generator at a time: enough for an efficient build, little to hold."""
-_CHECK_VALUES = 1 << 18
-"""Values checked at a time: 1 MiB of float32, which stays in the second-level cache."""
 _BREATH_ROWS = 64
 """Records encoded between two releases of the GIL, about half a millisecond of work."""
-
-_ZERO = "vector is zero in float32, which has no direction in the cosine space"
-
-FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 Document = tuple["dict[str, Any] | None", "dict[str, Any] | None"]
 
@@ -207,14 +201,10 @@ def _read_array(array: NDArray[Any]) -> Rows:
     return Rows(0, len(array), array)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
-
-
 def _is_one_vector(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         return value.ndim == 1 and value.dtype.kind != "O" and value.size > 0
-    return isinstance(value, list | tuple) and len(value) > 0 and _is_number(value[0])
+    return isinstance(value, list | tuple) and len(value) > 0 and is_number(value[0])
 
 
 def _holds_columns(data: Mapping[Any, Any]) -> bool:
@@ -339,8 +329,8 @@ def check_rows(rows: Rows, *, dim: int, forbid_zero: bool) -> CheckedRows:
     CheckedRows
     """
     failed = rows.failed
-    vectors = _check_vectors(rows.vectors, rows.count, dim, failed)
-    _check_values(vectors, rows.vectors, forbid_zero, failed)
+    vectors = check_vectors(rows.vectors, rows.count, dim, failed)
+    check_values(vectors, rows.vectors, forbid_zero, failed)
     ids = None if rows.ids is None else _check_ids(rows.ids, failed)
     documents, decoded = _check_documents(rows, failed)
     failures = [
@@ -445,127 +435,6 @@ def _last_of_each_id(checked: CheckedRows) -> CheckedRows:
     last.pop(None, None)
     rows = [row for row, record_id in enumerate(checked.ids) if record_id is None]
     return _select(checked, sorted([*last.values(), *rows]))
-
-
-def _check_vectors(
-    given: NDArray[Any] | list[Any], count: int, dim: int, failed: dict[int, RecordError]
-) -> NDArray[np.float32]:
-    """Return all vectors as float32 (count, dim); rows that failed hold anything finite."""
-    if isinstance(given, np.ndarray):
-        if count == 0:
-            return np.empty((0, dim), np.float32)
-        if given.dtype.kind not in "fiu":
-            error = VectorError(f"an array of dtype {given.dtype} holds no vectors; pass floats or integers")
-            failed.update((row, error) for row in range(count))
-        elif given.shape[1] != dim:
-            error = _wrong_width(given.shape[1], dim)
-            failed.update((row, error) for row in range(count))
-        else:
-            # No copy where none is needed: the collection copies into its own chunks.
-            return _to_float32(given)
-        return np.zeros((count, dim), np.float32)
-    out = np.zeros((count, dim), np.float32)
-    step = max(1, _CHECK_VALUES // dim)
-    for start in range(0, count, step):
-        _convert_block(given, start, min(start + step, count), out, failed)
-        time.sleep(0)
-    return out
-
-
-def _to_float32(array: NDArray[Any]) -> NDArray[np.float32]:
-    # Values beyond float32 become infinite here and are reported as such by the check for finite values.
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.ascontiguousarray(array, dtype=np.float32)
-
-
-def _convert_block(
-    given: list[Any], start: int, stop: int, out: NDArray[np.float32], failed: dict[int, RecordError]
-) -> None:
-    dim = out.shape[1]
-    rows = [row for row in range(start, stop) if row not in failed]
-    try:
-        block = np.asarray([given[row] for row in rows])
-    except (ValueError, TypeError, OverflowError, RuntimeError):
-        block = np.empty(0)
-    if block.ndim == 2 and block.shape[1] == dim and block.dtype.kind in "fiu":
-        out[rows] = _to_float32(block)
-        return
-    for row in rows:
-        try:
-            out[row] = _to_float32(_one_vector(given[row], dim))
-        except RecordError as error:
-            failed[row] = error
-
-
-def _one_vector(value: Any, dim: int) -> NDArray[Any]:
-    """Return one vector as a numeric array of width `dim`, or raise what is wrong with it."""
-    try:
-        vector = np.asarray(value)
-    except (ValueError, TypeError, OverflowError, RuntimeError) as error:
-        raise VectorError(f"vector is ragged or holds something other than numbers ({error})") from None
-    if vector.ndim == 1 and vector.dtype.kind == "O":
-        vector = _from_objects(vector)
-    if vector.dtype.kind not in "fiu" and vector.size:
-        what = type(value).__name__ if vector.ndim == 0 else f"values of dtype {vector.dtype}"
-        raise VectorError(f"vector must be a sequence of numbers, got {what}")
-    if vector.ndim != 1:
-        raise VectorError(f"vector must have one dimension, got shape {vector.shape}")
-    if len(vector) != dim:
-        raise _wrong_width(len(vector), dim)
-    return vector
-
-
-def _from_objects(vector: NDArray[Any]) -> NDArray[np.float64]:
-    """Convert what NumPy keeps as objects, such as integers beyond 64 bits."""
-    for position, value in enumerate(vector):
-        if not _is_number(value):
-            raise VectorError(f"vector value {position} is {value!r}, not a number")
-    try:
-        return vector.astype(np.float64)
-    except OverflowError:
-        raise VectorError(f"vector holds an integer beyond float32's ±{FLOAT32_MAX:.3g}") from None
-
-
-def _wrong_width(width: int, dim: int) -> DimensionError:
-    return DimensionError(f"vector has {width} values, this index needs {dim}")
-
-
-def _check_values(
-    vectors: NDArray[np.float32],
-    given: NDArray[Any] | list[Any],
-    forbid_zero: bool,
-    failed: dict[int, RecordError],
-) -> None:
-    """Find rows with values that are not finite and, where the space forbids them, rows of zeros."""
-    step = max(1, _CHECK_VALUES // vectors.shape[1])
-    for start in range(0, len(vectors), step):
-        block = vectors[start : start + step]
-        if not np.isfinite(block).all():
-            for row in (np.flatnonzero(~np.isfinite(block).all(axis=1)) + start).tolist():
-                failed.setdefault(row, _not_finite(vectors[row], given[row]))
-        if forbid_zero:
-            # The norm in float64 is 0 only where every value is: the smallest float32 squared is about 2e-90.
-            # Hardly any row starts with 0, so one column settles nearly all of them.
-            suspects = np.flatnonzero(block[:, 0] == 0)
-            if len(suspects):
-                zeros = suspects[~block[suspects].any(axis=1)]
-                for row in (zeros + start).tolist():
-                    failed.setdefault(
-                        row,
-                        VectorError(
-                            "vector is zero (in float32), which has no direction in the cosine space"
-                        ),
-                    )
-
-
-def _not_finite(vector: NDArray[np.float32], given: Any) -> VectorError:
-    position = int(np.flatnonzero(~np.isfinite(vector))[0])
-    value = float(given[position])
-    if np.isfinite(value):
-        return VectorError(
-            f"vector value {position} is {value!r}, beyond float32's range of ±{FLOAT32_MAX:.3g}"
-        )
-    return VectorError(f"vector value {position} is {value!r}; every value must be finite")
 
 
 # ---------------------------------------------------------------------------------------------- ids
