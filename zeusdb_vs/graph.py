@@ -1,0 +1,278 @@
+"""The HNSW graph: neighbour rows, levels, entry point; building, repairing and describing it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zeusdb_vs.chunks import RowTable
+from zeusdb_vs.kernels import layout
+from zeusdb_vs.scratch import ScratchPool
+from zeusdb_vs.threads import run_range
+
+BATCH_FRACTION = 0.02
+SMALLEST_BATCH = 512
+LARGEST_BATCH = 4096
+MOST_LEVELS = 16
+_WIDE_SHARE = 0.2
+"""An add of at least this share of what is there prunes in wide rows; a smaller one in place."""
+_SPLITMIX = np.array([0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB], np.uint64)
+
+
+def draw_levels(first: int, count: int, m: int, seed: int) -> NDArray[np.uint8]:
+    """Return the levels of slots `first .. first + count`: floor(-ln(u) / ln(m)), u hashed from slot and seed.
+
+    A hash and not a stream, so that a slot's level does not depend on how the adds were cut.
+    """
+    with np.errstate(over="ignore"):
+        z = (np.arange(first, first + count, dtype=np.uint64) + np.uint64(1)) * _SPLITMIX[0] + np.uint64(seed)
+        z = (z ^ (z >> np.uint64(30))) * _SPLITMIX[1]
+        z = (z ^ (z >> np.uint64(27))) * _SPLITMIX[2]
+        z ^= z >> np.uint64(31)
+    uniform = ((z >> np.uint64(11)).astype(np.float64) + 1) / 2.0**53
+    levels: NDArray[np.uint8] = np.minimum(-np.log(uniform) / math.log(m), MOST_LEVELS - 1).astype(np.uint8)
+    return levels
+
+
+class HNSWGraph:
+    """Neighbour rows of every slot.
+
+    Parameters
+    ----------
+    m : the paper's M; a level-0 row has room for 2m neighbours, an upper one for m
+    ef_construction : pool of the searches that build
+    seed : of the levels
+    shift : log2 of the rows per chunk, as the vectors'
+
+    Attributes
+    ----------
+    count : slots that are in the graph
+    entry_point, top_level : where walks start; -1 and -1 in an empty graph
+    """
+
+    def __init__(self, m: int, ef_construction: int, seed: int, shift: int) -> None:
+        self.m = m
+        self.ef_construction = ef_construction
+        self.seed = seed
+        self.shift = shift
+        self.max_neighbors = m
+        self.max_neighbors_0 = 2 * m
+        self.count = 0
+        self.entry_point = -1
+        self.top_level = -1
+        self.links = RowTable(np.int32, self.max_neighbors_0, shift, fill=-1)
+        self.upper = RowTable(np.int32, self.max_neighbors, shift, fill=-1)
+        self.upper_offsets = RowTable(np.int32, 1, shift, fill=-1)
+        self.levels = RowTable(np.uint8, 1, shift, fill=0)
+        self.upper_count = 0
+
+    @property
+    def scratch_accepted(self) -> int:
+        """Query forms that pruning keeps at once."""
+        return 3 * self.m + 1
+
+    def describe(self, ix: NDArray[np.int64]) -> None:
+        """Write what kernels need to know of the graph into a descriptor."""
+        ix[layout.LINKS] = self.links.address
+        ix[layout.LINKS_WIDTH] = self.links.width
+        ix[layout.UPPER] = self.upper.address
+        ix[layout.UPPER_WIDTH] = self.upper.width
+        ix[layout.UPPER_OFFSETS] = self.upper_offsets.address
+        ix[layout.LEVELS] = self.levels.address
+        ix[layout.ENTRY_POINT] = self.entry_point
+        ix[layout.TOP_LEVEL] = self.top_level
+
+    def held(self) -> tuple[Any, ...]:
+        """Return what a descriptor points to and whoever keeps it must keep alive."""
+        tables = (self.links, self.upper, self.upper_offsets, self.levels)
+        return tuple((table.table, tuple(table.chunks)) for table in tables)
+
+    def memory_bytes(self) -> int:
+        """Bytes reserved for the rows."""
+        return sum(t.memory_bytes for t in (self.links, self.upper, self.upper_offsets, self.levels))
+
+    def _reserve(self, stop: int) -> None:
+        """Give slots `count .. stop` rows and levels."""
+        first = self.count
+        levels = draw_levels(first, stop - first, self.m, self.seed)
+        for table in (self.links, self.upper_offsets, self.levels):
+            table.ensure(stop)
+        self.levels.write(first, levels[:, None])
+        offsets = np.full(len(levels), -1, np.int32)
+        tall = np.flatnonzero(levels)
+        ends = np.cumsum(levels[tall], dtype=np.int64)
+        offsets[tall] = self.upper_count + ends - levels[tall]
+        self.upper_offsets.write(first, offsets[:, None])
+        if len(ends):
+            self.upper_count += int(ends[-1])
+            self.upper.ensure(self.upper_count)
+
+    def insert(
+        self,
+        stop: int,
+        describe: Callable[[], NDArray[np.int64]],
+        scratches: ScratchPool,
+        published: Callable[[int], None],
+    ) -> None:
+        """Link slots `count .. stop`, whose codes and originals are in place, in deterministic batches.
+
+        Parameters
+        ----------
+        describe : returns a fresh descriptor of the index as it is
+        scratches : of scratches with room for pruning
+        published : called after each batch with the slots that are now in the graph
+        """
+        self._reserve(stop)
+        wide = stop - self.count >= max(SMALLEST_BATCH, _WIDE_SHARE * self.count)
+        if wide:
+            self._widen()
+        try:
+            while self.count < stop:
+                size = min(LARGEST_BATCH, max(SMALLEST_BATCH, int(self.count * BATCH_FRACTION)), stop - self.count)
+                self._insert_batch(self.count + size, describe(), scratches)
+                published(self.count)
+        finally:
+            if wide:
+                self._narrow(describe(), scratches)
+        published(self.count)
+
+    def _insert_batch(self, stop: int, ix: NDArray[np.int64], scratches: ScratchPool) -> None:
+        from zeusdb_vs.kernels import build
+
+        first, count = self.count, stop - self.count
+        slots = np.arange(first, stop, dtype=np.int32)
+        slots_address = slots.ctypes.data
+        ix[layout.N] = first
+        pool = max(self.ef_construction, 4 * self.links.width)
+        grain = 8 if count > 1 else 1
+
+        def find(begin: int, end: int) -> None:
+            scratch = scratches.take(stop, pool, 1)
+            build.find_neighbors(
+                ix,
+                scratch.block,
+                slots_address,
+                count,
+                begin,
+                end,
+                self.ef_construction,
+                self.max_neighbors,
+                self.max_neighbors,
+                self.max_neighbors_0,
+                self.max_neighbors,
+            )
+            scratches.give(scratch)
+
+        run_range(find, count, grain)
+        levels = np.concatenate([v for _, v in self.levels.spans(first, stop)])[:, 0]
+        room = count * self.links.width + int(levels.sum()) * self.upper.width
+        targets = np.empty(room, np.int64)
+        sources = np.empty(room, np.int32)
+        edges = build.collect_edges(ix, slots_address, count, targets.ctypes.data, sources.ctypes.data)
+        order = np.argsort(targets[:edges], kind="stable")
+        targets, sources = targets[:edges][order], sources[:edges][order]
+        begins = np.flatnonzero(np.diff(targets, prepend=-1)).astype(np.int64)
+        groups = np.append(begins, edges)
+        targets_address, sources_address = targets.ctypes.data, sources.ctypes.data
+        groups_address = groups.ctypes.data
+
+        def link(begin: int, end: int) -> None:
+            scratch = scratches.take(stop, pool, 1)
+            build.link_back(
+                ix,
+                scratch.block,
+                targets_address,
+                sources_address,
+                groups_address,
+                begin,
+                end,
+                stop,
+                self.max_neighbors_0,
+                self.max_neighbors,
+            )
+            scratches.give(scratch)
+
+        run_range(link, len(begins), grain)
+        highest = int(levels.max())
+        if highest > self.top_level:
+            self.top_level = highest
+            self.entry_point = first + int(levels.argmax())
+        self.count = stop
+
+    def _widen(self) -> None:
+        """Give level-0 rows half as much room again while many slots come in: they are pruned less often."""
+        wide = RowTable(np.int32, 3 * self.m, self.shift, fill=-1)
+        wide.ensure(self.links.capacity)
+        for target, source in zip(wide.chunks, self.links.chunks, strict=True):
+            target[:, : self.links.width] = source
+        self.links = wide
+
+    def _narrow(self, ix: NDArray[np.int64], scratches: ScratchPool) -> None:
+        """Prune the wide rows to the width that stays."""
+        from zeusdb_vs.kernels import build
+
+        narrow = RowTable(np.int32, self.max_neighbors_0, self.shift, fill=-1)
+        narrow.ensure(self.links.capacity)
+        ix[layout.N] = self.count
+        pool = max(self.ef_construction, 4 * self.links.width)
+
+        def prune(begin: int, end: int) -> None:
+            scratch = scratches.take(self.count, pool, 1)
+            build.narrow_rows(
+                ix, scratch.block, begin, end, self.max_neighbors_0, narrow.address, self.max_neighbors_0
+            )
+            scratches.give(scratch)
+
+        run_range(prune, self.count, 256)
+        self.links = narrow
+
+    def repair(
+        self,
+        removed: NDArray[np.int32],
+        live: NDArray[np.bool_],
+        ix: NDArray[np.int64],
+        scratches: ScratchPool,
+    ) -> int:
+        """Give slots that link to removed ones other neighbours in their place; returns the rows changed.
+
+        Parameters
+        ----------
+        removed : int32 slots removed since the last repair
+        live : bool (>= count,), False for every removed slot
+        ix : a descriptor of the index
+        """
+        from zeusdb_vs.kernels import repair
+
+        ix[layout.N] = self.count
+        removed = np.ascontiguousarray(removed[removed < self.count], np.int32)
+        pool = max(self.ef_construction, 4 * self.links.width)
+        changed: list[int] = []
+        keep = (self.max_neighbors_0, self.max_neighbors)
+        live_address = live.ctypes.data
+        if len(removed) * 50 > self.count:
+
+            def repair_all(begin: int, end: int) -> None:
+                scratch = scratches.take(self.count, pool, 1)
+                changed.append(repair.repair_all(ix, scratch.block, begin, end, live_address, *keep))
+                scratches.give(scratch)
+
+            run_range(repair_all, self.count, 256)
+        elif len(removed):
+            # On one thread: two removed slots may share a neighbour, and which is repaired first would show.
+            scratch = scratches.take(self.count, pool, 1)
+            changed.append(
+                repair.repair_around(
+                    ix, scratch.block, removed.ctypes.data, 0, len(removed), live_address, *keep
+                )
+            )
+            scratches.give(scratch)
+        return sum(changed)
+
+    def rows(self) -> Iterator[NDArray[np.int32]]:
+        """Yield the level-0 rows chunk by chunk."""
+        for _, view in self.links.spans(0, self.count):
+            yield view

@@ -1,0 +1,107 @@
+"""Working memory of kernels: one set of buffers per running call, kept and handed out again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zeusdb_vs.kernels import layout
+
+_HOP_ROOM = 2048
+"""Neighbours one hop may collect; also the blocks of a scan."""
+_POOL_ROOM = 1024
+_RESULTS_ROOM = 256
+
+
+class Scratch:
+    """Buffers of one running kernel and the array of their addresses (`kernels/layout.py`).
+
+    Attributes
+    ----------
+    block : int64 array of addresses and sizes, what kernels take
+    query : float32 (dim,), where a caller may place one query
+    query_address : its address
+    out_slots, out_distances : int64 and float32 (results,), where one query's results may be written
+    """
+
+    __slots__ = (
+        "_buffers",
+        "block",
+        "out_distances",
+        "out_distances_address",
+        "out_slots",
+        "out_slots_address",
+        "pool_room",
+        "query",
+        "query_address",
+        "results_room",
+        "visited_room",
+    )
+
+    def __init__(self, n: int, dim: int, form_bytes: int, pool: int, results: int, accepted: int) -> None:
+        self.visited_room = -(-max(n, 1024) * 5 // 4 // 8) * 8
+        self.pool_room = max(pool, _POOL_ROOM)
+        self.results_room = max(results, _RESULTS_ROOM)
+        self._buffers: list[NDArray[Any]] = []
+        self.block: NDArray[np.int64] = np.zeros(layout.SCRATCH_SIZE, np.int64)
+        block = self.block
+        block[layout.VISITED] = self._reserve(np.zeros(self.visited_room, np.uint16))
+        block[layout.VISITED_CAPACITY] = self.visited_room
+        # One place more than the pool holds: an insertion moves the last key before it is dropped.
+        block[layout.POOL] = self._reserve(np.empty(self.pool_room + 1, np.int64))
+        block[layout.POOL_CAPACITY] = self.pool_room
+        block[layout.HOP_SLOTS] = self._reserve(np.empty(_HOP_ROOM, np.int32))
+        block[layout.HOP_DISTANCES] = self._reserve(np.empty(_HOP_ROOM, np.float32))
+        block[layout.HOP_CAPACITY] = _HOP_ROOM
+        block[layout.QUERY_FORM] = self._reserve_aligned(form_bytes)
+        block[layout.QUERY_EXACT] = self._reserve_aligned(4 * dim)
+        block[layout.RESULTS] = self._reserve(np.empty(self.results_room + 1, np.int64))
+        block[layout.RESULTS_CAPACITY] = self.results_room
+        block[layout.FORM_BYTES] = form_bytes
+        if accepted:
+            block[layout.ACCEPTED] = self._reserve_aligned(form_bytes * accepted)
+            block[layout.CHOSEN] = self._reserve(np.empty(accepted, np.int32))
+        self.query = np.empty(dim, np.float32)
+        self.query_address = int(self.query.ctypes.data)
+        self.out_slots = np.empty(self.results_room, np.int64)
+        self.out_slots_address = int(self.out_slots.ctypes.data)
+        self.out_distances = np.empty(self.results_room, np.float32)
+        self.out_distances_address = int(self.out_distances.ctypes.data)
+
+    def _reserve(self, array: NDArray[Any]) -> int:
+        self._buffers.append(array)
+        return int(array.ctypes.data)
+
+    def _reserve_aligned(self, size: int) -> int:
+        return -(-self._reserve(np.empty(size + 64, np.uint8)) // 64) * 64
+
+
+class ScratchPool:
+    """Scratches of one index: `take` one, run kernels with it, `give` it back.
+
+    A list's `pop` and `append` are atomic, so threads need no lock; there are as many scratches as calls ran at once.
+    """
+
+    __slots__ = ("_accepted", "_dim", "_form_bytes", "_free")
+
+    def __init__(self, dim: int, form_bytes: int, accepted: int = 0) -> None:
+        self._dim = dim
+        self._form_bytes = form_bytes
+        self._accepted = accepted
+        self._free: list[Scratch] = []
+
+    def take(self, n: int, pool: int, results: int) -> Scratch:
+        """Return a scratch for `n` slots, a pool of `pool` keys and `results` results."""
+        try:
+            scratch = self._free.pop()
+        except IndexError:
+            return Scratch(n, self._dim, self._form_bytes, pool, results, self._accepted)
+        if scratch.visited_room < n or scratch.pool_room < pool or scratch.results_room < results:
+            return Scratch(n, self._dim, self._form_bytes, pool, results, self._accepted)
+        return scratch
+
+    def give(self, scratch: Scratch) -> None:
+        """Take a scratch back."""
+        self._free.append(scratch)

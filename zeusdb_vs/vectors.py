@@ -1,0 +1,94 @@
+"""The vectors of an index: float32 originals, and the small codes the graph is walked on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zeusdb_vs.chunks import RowTable, chunk_shift
+from zeusdb_vs.kernels import layout
+from zeusdb_vs.metrics import Metric
+from zeusdb_vs.quantization import ScalarCodec
+
+
+
+class Vectors:
+    """Originals and codes of every slot.
+
+    Parameters
+    ----------
+    dim : width of a vector
+    metric : how vectors are compared
+
+    Attributes
+    ----------
+    count : slots whose originals are written
+    coded : slots whose codes are written
+    codec : how rows are coded; None while they are not (small indexes) or where codes cannot keep recall
+    """
+
+    def __init__(self, dim: int, metric: Metric) -> None:
+        self.dim = dim
+        self.metric = metric
+        self.shift = chunk_shift(dim)
+        self.count = 0
+        self.coded = 0
+        self.codec: ScalarCodec | None = None
+        self.originals = RowTable(np.float32, dim, self.shift)
+        self.inverse_norms = RowTable(np.float32, 1, self.shift)
+        self.codes: RowTable | None = None
+        self.biases: RowTable | None = None
+
+    @property
+    def form_bytes(self) -> int:
+        """Bytes of a query form, whatever the code."""
+        return layout.QUERY_HEADER + max(4 * self.dim, -(-self.dim // 128) * 128)
+
+    def append(self, vectors: NDArray[np.float32]) -> int:
+        """Write float32 (n, dim) originals to the slots behind the last; returns the first of them."""
+        first = self.count
+        self.originals.ensure(first + len(vectors))
+        self.originals.write(first, vectors)
+        self.count = first + len(vectors)
+        return first
+
+    def get(self, slot: int) -> NDArray[np.float32]:
+        """Return a copy of the original of `slot`, exactly as it was given."""
+        return self.originals.row(slot).copy()
+
+    def describe(self, ix: NDArray[np.int64]) -> None:
+        """Write what kernels need to know of the vectors into a descriptor."""
+        ix[layout.DIM] = self.dim
+        ix[layout.CHUNK_SHIFT] = self.shift
+        ix[layout.SPACE] = self.metric.space
+        ix[layout.FORM] = self.metric.form
+        ix[layout.VECTORS] = self.originals.address
+        ix[layout.INVERSE_NORMS] = self.inverse_norms.address
+        if self.codec is None or self.codes is None:
+            ix[layout.CODE] = layout.CODE_F32
+            ix[layout.CODES] = self.originals.address
+            ix[layout.CODE_STRIDE] = 4 * self.dim
+            return
+        codec = self.codec
+        ix[layout.CODE] = layout.CODE_U4 if codec.bits == 4 else layout.CODE_U8
+        ix[layout.CODES] = self.codes.address
+        ix[layout.CODE_STRIDE] = codec.row_bytes
+        ix[layout.CODE_BLOCKS] = codec.blocks
+        ix[layout.CODE_MID] = codec.mid.ctypes.data
+        ix[layout.CODE_STEP] = codec.step.ctypes.data
+        ix[layout.CODE_PADDED] = codec.padded
+        ix[layout.CODE_EXPAND] = np.float32(codec.expand_scale).view(np.int32)
+        if self.biases is not None:
+            ix[layout.CODE_BIAS] = self.biases.address
+
+    def held(self) -> tuple[Any, ...]:
+        """Return what a descriptor points to and whoever keeps it must keep alive."""
+        tables = [self.originals, self.inverse_norms, self.codes, self.biases]
+        return (self.codec, *((t.table, tuple(t.chunks)) for t in tables if t is not None))
+
+    def memory_bytes(self) -> dict[str, int]:
+        """Bytes reserved for originals and for codes."""
+        codes = sum(t.memory_bytes for t in (self.codes, self.biases) if t is not None)
+        return {"vectors": self.originals.memory_bytes + self.inverse_norms.memory_bytes, "codes": codes}
