@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,9 @@ class _Column:
 
     def append(self, texts: Sequence[str | None]) -> None:
         if self.chunks is None:
+            if not any(text is not None for text in texts):
+                self.count += len(texts)
+                return
             before, self.count, self.chunks = self.count, 0, []
             self.append_empty(before)
         chunks = self.chunks
@@ -83,7 +86,8 @@ class _Column:
         if self.chunks is None:
             if all(text is None for _, text in pairs):
                 return
-            self.append(())
+            before, self.count, self.chunks = self.count, 0, []
+            self.append_empty(before)
         assert self.chunks is not None
         chunks = self.chunks.copy()
         copied: set[int] = set()
@@ -102,16 +106,17 @@ class _Column:
     def take(self, slots: Sequence[int]) -> _Column:
         taken = _Column(len(slots))
         if self.chunks is not None:
-            chunks = self.chunks
-            texts = [chunks[slot >> CHUNK_BITS][slot & _OFFSET] for slot in slots]
-            if any(text is not None for text in texts):
-                taken.count = 0
-                taken.append(texts)
+            texts = self.texts(slots)
+            taken.count = 0
+            taken.append(texts)
         return taken
 
-    def texts(self) -> list[str | None]:
-        """Return all entries, in slot order; an unused column gives an empty list."""
-        return [text for chunk in self.chunks or () for text in chunk]
+    def texts(self, slots: Sequence[int] | None = None) -> list[str | None]:
+        """Return the entries of some slots or of all; the column must be in use."""
+        chunks = self.chunks or []
+        if slots is None:
+            return [text for chunk in chunks for text in chunk]
+        return [chunks[slot >> CHUNK_BITS][slot & _OFFSET] for slot in slots]
 
     def memory_bytes(self) -> int:
         if self.chunks is None:
@@ -187,9 +192,9 @@ class Records:
 
     def append(self, records: Sequence[EncodedRecord]) -> None:
         """Add the records of the next ``len(records)`` slots."""
-        _append_column(self._metadata, [record.metadata for record in records])
-        _append_column(self._text, [record.text for record in records])
-        _append_column(self._payload, [record.payload for record in records])
+        self._metadata.append([record.metadata for record in records])
+        self._text.append([record.text for record in records])
+        self._payload.append([record.payload for record in records])
 
     def append_empty(self, count: int) -> None:
         """Add `count` slots that hold nothing; costs next to nothing."""
@@ -229,79 +234,90 @@ class Records:
         taken._payload = self._payload.take(plain)
         return taken
 
-    def state(self) -> dict[str, Any]:
-        """Return what is to be saved: for each column in use a list of JSON texts, one for each slot.
+    def state(self, slots: NDArray[np.int64] | None = None) -> dict[str, list[str | None]]:
+        """Return what is to be saved: a list of JSON texts for each column in use.
+
+        Parameters
+        ----------
+        slots : ndarray of int64, optional
+            The slots to save, in this order; all without it.
 
         Returns
         -------
         dict
-            Any of the keys ``metadata``, ``text``, ``payload``. A slot without content gives ``null``.
+            Any of the keys ``metadata``, ``text``, ``payload``. None stands for a slot without content.
         """
-        state: dict[str, Any] = {}
-        if self._metadata.chunks is not None:
-            state["metadata"] = [text or "null" for text in self._metadata.texts()]
-        if self._text.chunks is not None:
+        plain = None if slots is None else slots.tolist()
+        state = {name: column.texts(plain) for name, column in self._columns() if column.chunks is not None}
+        if "text" in state:
             state["text"] = [
-                "null" if text is None else json.dumps(text, ensure_ascii=False)
-                for text in self._text.texts()
+                None if text is None else json.dumps(text, ensure_ascii=False) for text in state["text"]
             ]
-        if self._payload.chunks is not None:
-            state["payload"] = [text or "null" for text in self._payload.texts()]
         return state
 
     @classmethod
-    def from_state(cls, state: dict[str, Any], n: int) -> Records:
+    def from_state(
+        cls,
+        state: Mapping[str, Sequence[str | None]],
+        n: int,
+        slots: NDArray[np.int64] | None = None,
+    ) -> Records:
         """Return the part that `state` describes, every text of it checked.
+
+        Parameters
+        ----------
+        state : mapping
+            As `state` returns it.
+        n : int
+            Slots there are.
+        slots : ndarray of int64, optional
+            The slots the texts belong to, ascending; all without it. The others hold nothing.
 
         Raises
         ------
         CorruptIndexError
-            A column has not `n` entries, or an entry is not what the column holds.
+            A column has too many or too few entries, or an entry is not what the column holds.
         """
         records = cls(n)
-        columns = (("metadata", records._metadata), ("text", records._text), ("payload", records._payload))
-        for name, column in columns:
+        count = n if slots is None else len(slots)
+        for name, column in records._columns():
             lines = state.get(name)
             if lines is None:
                 continue
-            if len(lines) != n:
-                raise CorruptIndexError(f"{name}: {len(lines)} records, {n} expected")
+            if len(lines) != count:
+                raise CorruptIndexError(f"{name}: {len(lines):,} records, {count:,} expected")
             read = _read_text if name == "text" else _read_document
-            texts = [read(line, name, slot) for slot, line in enumerate(lines)]
-            if any(text is not None for text in texts):
+            texts = [None if line is None else read(line, name, i) for i, line in enumerate(lines)]
+            if slots is None:
                 column.count = 0
                 column.append(texts)
+            else:
+                column.update(slots.tolist(), texts)
         return records
+
+    def _columns(self) -> tuple[tuple[str, _Column], ...]:
+        return (("metadata", self._metadata), ("text", self._text), ("payload", self._payload))
 
     def memory_bytes(self) -> int:
         """Return the bytes of all texts and the lists that hold them."""
-        return sum(column.memory_bytes() for column in (self._metadata, self._text, self._payload))
-
-
-def _append_column(column: _Column, texts: list[str | None]) -> None:
-    if column.chunks is None and not any(text is not None for text in texts):
-        column.append_empty(len(texts))
-    else:
-        column.append(texts)
+        return sum(column.memory_bytes() for _, column in self._columns())
 
 
 def _plain_slots(slots: Sequence[int] | NDArray[np.int64]) -> list[int]:
     return slots.tolist() if isinstance(slots, np.ndarray) else list(slots)
 
 
-def _read_document(line: str, name: str, slot: int) -> str | None:
-    if line == "null":
-        return None
+def _read_document(line: str, name: str, row: int) -> str:
     try:
         decode_document(line)
     except CorruptIndexError as error:
-        raise CorruptIndexError(f"{name}, slot {slot}: {error}") from None
+        raise CorruptIndexError(f"{name}, record {row}: {error}") from None
     return line
 
 
-def _read_text(line: str, name: str, slot: int) -> str | None:
+def _read_text(line: str, name: str, row: int) -> str | None:
     try:
         text = check_text(json.loads(line))
     except (ValueError, RecursionError, MetadataError) as error:
-        raise CorruptIndexError(f"{name}, slot {slot}: no JSON string: {error}") from None
+        raise CorruptIndexError(f"{name}, record {row}: no JSON string: {error}") from None
     return text
