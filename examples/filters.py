@@ -1,4 +1,4 @@
-"""What filters can say, and that they decide what is ranked: a search always fills its top_k while records match."""
+"""What filters can say. They decide what is ranked: a search fills its top_k as long as records match."""
 
 import numpy as np
 
