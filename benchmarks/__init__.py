@@ -1,0 +1,1 @@
+"""The harness that measures zeusdb-vs against its peers; run it with ``python -m benchmarks``."""

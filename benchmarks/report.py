@@ -1,0 +1,314 @@
+"""Tables for the terminal, made from the JSON and from nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from benchmarks.engines import ENGINES, OURS
+from benchmarks.goals import Goal, evaluate, ratio, series_of
+
+Results = dict[str, Any]
+_TARGETS = ("0.90", "0.95", "0.99")
+
+
+def render(results: Results) -> str:
+    """The whole report as text."""
+    lines = list(_head(results))
+    for section, writer in _WRITERS.items():
+        for dataset, result in results["sections"].get(section, {}).items():
+            if "error" in result:
+                lines += ["", f"== {section}: {dataset}: FAILED: {result['error']}"]
+                continue
+            lines += ["", *writer(result), *_missing(result)]
+    lines += ["", *_goals(evaluate(results))]
+    return "\n".join(lines) + "\n"
+
+
+def _head(results: Results) -> Iterator[str]:
+    machine = results["machine"]
+    yield f"zeusdb-vs benchmark, {results['scale']} run, {machine['date']}"
+    yield f"{machine['cpu']}, {machine['cores']} cores, flags {' '.join(machine['flags'])}"
+    yield f"{machine['memory_gib']} GiB, caches {machine['caches']}"
+    yield f"{machine['system']}, Python {machine['python']}"
+    yield ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    yield "QPS: queries per CPU second, one call per query on one core, k 10, M 16, ef_construction 200."
+    yield "In brackets: our search() divided by that row; for build, memory and adds less is better."
+    for name, reason in results.get("skipped", {}).items():
+        yield f"skipped {ENGINES[name].title}: {reason}"
+    if results["scale"] == "quick":
+        yield "QUICK RUN: sizes and repeats are too small for any figure below to be evidence."
+
+
+def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = (
+            f"{c:<{w}}" if i == 0 else f"{c:>{w}}" for i, (c, w) in enumerate(zip(cells, widths, strict=True))
+        )
+        return "  ".join(padded).rstrip()
+
+    return [
+        f"== {title}",
+        line(head),
+        "  ".join("-" * width for width in widths),
+        *(line(row) for row in rows),
+    ]
+
+
+def _missing(result: Any) -> Iterator[str]:
+    for name, reason in result.get("failures", {}).items():
+        yield f"   FAILED {ENGINES[name].title}: {reason}"
+
+
+def _times(value: float | None) -> str:
+    if value is None:
+        return ""
+    return " (never)" if value == 0 else " (inf)" if math.isinf(value) else f" ({value:.2f}x)"
+
+
+def _title(dataset: Any) -> str:
+    return f"{dataset['title']}, {dataset['queries']} queries"
+
+
+def _search(result: Any) -> Iterator[str]:
+    engines = result["engines"]
+    mine = series_of(result, OURS)
+    my_build = engines.get(OURS, {}).get("build", {}).get("cpu_s")
+    rows: list[list[str]] = []
+    for name, figures in engines.items():
+        for mode, series in figures.get("series", {}).items():
+            is_first = mode == "search"
+            row = [ENGINES[name].title + ("" if is_first else f" {mode}")]
+            for target in _TARGETS:
+                qps = series["qps_at"][target]
+                own = (
+                    None
+                    if mine is None or (name == OURS and is_first)
+                    else ratio(mine["qps_at"][target], qps)
+                )
+                row.append(("never" if qps is None else f"{qps:,.0f}") + _times(own))
+            row.append(f"{series['highest_recall']:.4f}")
+            if is_first:
+                build = figures["build"]["cpu_s"]
+                own = None if my_build is None or name == OURS else my_build / build
+                save = figures.get("save")
+                row += [f"{build:.2f}{_times(own)}"]
+                row += [f"{save['bytes'] / 1e6:.1f}", f"{save['wall_s']:.2f}"] if save else ["-", "-"]
+                row += [f"{figures['warm_up_cpu_s']:.1f}"]
+            else:
+                row += ["", "", "", ""]
+            rows.append(row)
+    head = [
+        "",
+        "QPS @ .90",
+        "@ .95",
+        "@ .99",
+        "best recall",
+        "build CPU s",
+        "file MB",
+        "save s",
+        "warm-up CPU s",
+    ]
+    yield from _table(f"search: {_title(result['dataset'])} (core {result['core']})", head, rows)
+    if result["dataset"]["is_substitute"]:
+        yield f"   {result['dataset']['note']}"
+    yield "   recall @ QPS by ef:"
+    for name, figures in engines.items():
+        for mode, series in figures.get("series", {}).items():
+            label = ENGINES[name].title + ("" if mode == "search" else f" {mode}")
+            points = (
+                f"{_short(p['setting'])}: {p['recall']:.3f} @ {p['qps']:,.0f}" for p in series["points"]
+            )
+            yield f"   {label}: " + " | ".join(points)
+
+
+def _short(setting: str) -> str:
+    return setting.removeprefix("ef ")
+
+
+def _batch(result: Any) -> Iterator[str]:
+    mine = result["engines"].get(OURS)
+    rows: list[list[str]] = []
+    for name, figures in result["engines"].items():
+        row = [ENGINES[name].title]
+        for target in _TARGETS:
+            qps = figures["qps_at"][target]
+            own = None if mine is None or name == OURS else ratio(mine["qps_at"][target], qps)
+            row.append(("never" if qps is None else f"{qps:,.0f}") + _times(own))
+        rows.append(row)
+    title = f"batches of {result['batch']:,} queries on {result['threads']} threads, queries a second (wall)"
+    yield from _table(f"{title}: {_title(result['dataset'])}", ["", "QPS @ .90", "@ .95", "@ .99"], rows)
+
+
+def _start(result: Any) -> Iterator[str]:
+    rows = [
+        [
+            ENGINES[name].title,
+            f"{figures['process_cpu_s']:.2f}",
+            f"{figures['process_wall_s']:.2f}",
+            f"{figures['import_s'] * 1e3:,.0f}",
+            f"{figures['load_s'] * 1e3:,.0f}",
+            f"{figures['first_query_s'] * 1e3:,.1f}",
+            f"{figures['resident_growth_bytes'] / 1e6:,.0f}",
+        ]
+        for name, figures in result["engines"].items()
+    ]
+    head = ["", "process CPU s", "wall s", "import ms", "load ms", "first query ms", "resident growth MB"]
+    yield from _table(f"start to first result, fresh process: {_title(result['dataset'])}", head, rows)
+
+
+def _memory(result: Any) -> Iterator[str]:
+    mine = result["engines"].get(OURS, {}).get("growth_bytes")
+    rows = []
+    for name, figures in result["engines"].items():
+        own = None if mine is None or name == OURS else mine / max(1, figures["growth_bytes"])
+        rows.append(
+            [
+                ENGINES[name].title,
+                f"{figures['growth_bytes'] / 1e6:,.1f}{_times(own)}",
+                f"{figures['of_float32']:.2f}x",
+            ]
+        )
+    yield from _table(
+        f"resident growth of a build: {_title(result['dataset'])}", ["", "MB", "of the float32 size"], rows
+    )
+
+
+def _filter(result: Any) -> Iterator[str]:
+    by_selectivity = result.get("selectivities", {})
+    names = [name for name in ENGINES if any(row.get(name) for row in by_selectivity.values())]
+    head = ["", *(f"{float(selectivity):.1%}" for selectivity in by_selectivity)]
+    rows: list[list[str]] = []
+
+    def cell(figures: Any, mine: Any) -> str:
+        if not figures:
+            return "-"
+        own = None if mine is None else mine["qps"] / figures["qps"]
+        return f"{figures['recall']:.3f} / {figures['qps']:,.0f}{_times(own)}"
+
+    for name in names:
+        mine = [None if name == OURS else row.get(OURS) for row in by_selectivity.values()]
+        cells = (cell(row.get(name), own) for row, own in zip(by_selectivity.values(), mine, strict=True))
+        rows.append([ENGINES[name].title, *cells])
+    if OURS in names:
+        for kind, words in (("near", "matches near the query"), ("far", "matches far from it")):
+            rows.append(
+                [
+                    f"{ENGINES[OURS].title}, {words}",
+                    *(cell(row.get(kind), None) for row in by_selectivity.values()),
+                ]
+            )
+        fresh = (
+            f"{row['fresh']['qps']:,.0f}" if row.get("fresh") else "-" for row in by_selectivity.values()
+        )
+        rows.append([f"{ENGINES[OURS].title}, a new filter every call", *fresh])
+    yield from _table(f"filtered, recall / QPS: {_title(result['dataset'])}", head, rows)
+    yield "   peers: the fastest setting that holds .95, else the one with the most recall"
+    unfiltered = result.get("unfiltered")
+    if unfiltered:
+        points = " | ".join(
+            f"{_short(p['setting'])}: {p['recall']:.3f} @ {p['qps']:,.0f}" for p in unfiltered["points"]
+        )
+        yield f"   our own search without a filter on the same index: {points}"
+    for selectivity, row in by_selectivity.items():
+        if row.get("path"):
+            yield f"   {float(selectivity):.1%} ({row['matches']:,} matches): {row['path']}"
+
+
+def _adds(result: Any) -> Iterator[str]:
+    mine = result["engines"].get(OURS, {}).get("us", {}).get("p50")
+    rows = []
+    for name, figures in result["engines"].items():
+        own = None if mine is None or name == OURS else mine / figures["us"]["p50"]
+        us = figures["us"]
+        rows.append(
+            [ENGINES[name].title, f"{us['p50']:,.0f}{_times(own)}", f"{us['p99']:,.0f}", f"{us['max']:,.0f}"]
+        )
+    title = (
+        f"one-by-one adds to {result['rows_before']:,} x {result['dataset']['dim']}, {result['adds']} adds"
+    )
+    yield from _table(f"{title}, us", ["", "median", "p99", "max"], rows)
+
+
+def _overhead(result: Any) -> Iterator[str]:
+    rows = []
+    for key, figures in result["engines"].items():
+        name, _, mode = key.partition(" ")
+        us = figures["us"]
+        rows.append(
+            [
+                f"{ENGINES[name].title} {mode}".strip(),
+                f"{us['p50']:,.1f}",
+                f"{us['p90']:,.1f}",
+                f"{us['p99']:,.1f}",
+            ]
+        )
+    title = f"one call on {result['rows']:,} x {result['dataset']['dim']} at each library's default, us"
+    yield from _table(title, ["", "median", "p90", "p99"], rows)
+
+
+def _writer(result: Any) -> Iterator[str]:
+    ours = result["engines"].get(OURS)
+    if not ours:
+        yield "== searches beside a bulk writer: no figures"
+        return
+    rows = [
+        [
+            phase.replace("_", " "),
+            f"{ours[phase]['searches']:,}",
+            *(f"{ours[phase]['us'][p]:,.0f}" for p in ("p50", "p99", "p99.9", "max")),
+            f"{ours[phase]['recall']:.4f}",
+            f"{min(ours[phase]['recall_by_tenth']):.4f}",
+        ]
+        for phase in ("quiet_before", "beside_writer", "quiet_after")
+    ]
+    title = (
+        f"one reader beside a bulk writer, {ours['rows_before']:,} + {ours['rows_added']:,} rows"
+        f" in {ours['writer_wall_s']:.1f} s"
+    )
+    head = ["", "searches", "p50 us", "p99 us", "p99.9 us", "max us", "recall", "worst tenth"]
+    yield from _table(title, head, rows)
+
+
+def _goals(goals: list[Goal]) -> list[str]:
+    rows = [
+        [
+            {True: "met", False: "NOT MET", None: "no figure"}[goal.is_met],
+            goal.text,
+            f"{goal.comparison} {_amount(goal.wanted, goal.unit)}",
+            "-" if goal.measured is None else _amount(goal.measured, goal.unit),
+            goal.note,
+        ]
+        for goal in goals
+    ]
+    if not rows:
+        return ["== goals: nothing to judge by"]
+    met = sum(goal.is_met is True for goal in goals)
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    lines = [
+        "  ".join(cell.ljust(w) for cell, w in zip(row, (*widths, 0), strict=True)).rstrip() for row in rows
+    ]
+    return [f"== goals: {met} of {len(goals)} met", *lines]
+
+
+def _amount(value: float, unit: str) -> str:
+    if math.isinf(value):
+        return "inf"
+    if unit == "x":
+        return f"{value:.2f}x"
+    return f"{value:.4f}".rstrip("0").rstrip(".") if unit == "recall" else f"{value:,.1f} {unit}"
+
+
+_WRITERS: dict[str, Callable[[Any], Iterator[str]]] = {
+    "search": _search,
+    "batch": _batch,
+    "start": _start,
+    "memory": _memory,
+    "filter": _filter,
+    "adds": _adds,
+    "overhead": _overhead,
+    "writer": _writer,
+}

@@ -1,0 +1,1 @@
+"""The sections of the benchmark. Each is a function from a `Job` to plain JSON values."""
