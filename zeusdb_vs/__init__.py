@@ -41,22 +41,38 @@ from zeusdb_vs.errors import (
 
 if TYPE_CHECKING:
     from zeusdb_vs.database import VectorDatabase
+    from zeusdb_vs.filters import And, Field, Filter, Not, Or, field, filter_from_json
     from zeusdb_vs.index import HNSWIndex
     from zeusdb_vs.results import AddResult
+    from zeusdb_vs.threads import get_num_threads, set_num_threads
+    from zeusdb_vs.warming import warmup
 
 _HOMES = {
     "AddResult": "results",
+    "And": "filters",
+    "Field": "filters",
+    "Filter": "filters",
     "HNSWIndex": "index",
+    "Not": "filters",
+    "Or": "filters",
     "VectorDatabase": "database",
+    "field": "filters",
+    "filter_from_json": "filters",
+    "get_num_threads": "threads",
+    "set_num_threads": "threads",
+    "warmup": "warming",
 }
 
 __all__ = [
     "AddResult",
+    "And",
     "ArgumentTypeError",
     "ClosedIndexError",
     "ConfigurationError",
     "CorruptIndexError",
     "DimensionError",
+    "Field",
+    "Filter",
     "FilterError",
     "ForeignDirectoryError",
     "HNSWIndex",
@@ -65,6 +81,8 @@ __all__ = [
     "IndexNotFoundError",
     "JournalDamagedError",
     "MetadataError",
+    "Not",
+    "Or",
     "ReadOnlyError",
     "RecordError",
     "RecordNotFoundError",
@@ -74,6 +92,11 @@ __all__ = [
     "VectorError",
     "ZeusDBError",
     "__version__",
+    "field",
+    "filter_from_json",
+    "get_num_threads",
+    "set_num_threads",
+    "warmup",
 ]
 
 if not TYPE_CHECKING:  # a type checker takes the names from the imports above
