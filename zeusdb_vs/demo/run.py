@@ -19,7 +19,7 @@ from zeusdb_vs import ForeignDirectoryError, StorageError, ZeusDBError
 from zeusdb_vs.demo.answers import QUESTIONS, TOP_K, Answer, answer, differences
 from zeusdb_vs.demo.corpus import Entry, read_compiled, read_corpus, source_files
 from zeusdb_vs.demo.embedder import Embedder, HashingEmbedder, SentenceTransformerEmbedder
-from zeusdb_vs.demo.terminal import Terminal
+from zeusdb_vs.demo.terminal import Advance, Terminal
 
 if TYPE_CHECKING:
     from zeusdb_vs import HNSWIndex
@@ -154,7 +154,7 @@ def _build(
         "texts": [entry.text for entry in entries],
     }
     with terminal.progress("records", len(entries)) as advance:
-        result = index.add(records, on_error="raise", progress=advance)
+        result = index.add(records, on_error="raise", progress=_from_totals(advance))
     elapsed_s = time.perf_counter() - started
     after = _resident_bytes()
     index.add_metadata(
@@ -166,6 +166,18 @@ def _build(
     if before is not None and after is not None:
         terminal.fact("growth of the process", f"{(after - before) / _MIB:.1f} MiB, compiler included")
     return index
+
+
+def _from_totals(advance: Advance) -> Advance:
+    """Turn "so many done in all", which `add` reports, into "so many more"."""
+    seen = 0
+
+    def report(total: int) -> None:
+        nonlocal seen
+        advance(total - seen)
+        seen = total
+
+    return report
 
 
 def _show_answers(index: HNSWIndex, answers: Sequence[Answer], terminal: Terminal) -> None:
