@@ -260,12 +260,7 @@ def read_arrays(path: Path, expected: FileDigest, *, generation: int, index_uuid
     """
     with CheckedReader(path, expected) as reader:
         extents = read_layout(reader.file, generation=generation, index_uuid=index_uuid)
-        total = fsio.memory_total_bytes()
-        if total is not None and reader.file.size > total:
-            raise StorageError(
-                f"{path} holds {reader.file.size} bytes, this machine's memory {total}; "
-                "open the index with mmap=True"
-            )
+        reader.expect_memory()
         arrays = {}
         for extent in extents:
             array: Array = np.empty(extent.shape, extent.dtype)

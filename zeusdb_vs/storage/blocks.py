@@ -6,6 +6,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from zeusdb_vs.errors import StorageError
 from zeusdb_vs.storage import fsio
 
 # Small enough that a mapped file can be checked piece by piece and a flipped bit located, large enough that
@@ -130,6 +131,15 @@ class CheckedReader:
         if self.file.size != expected.bytes:
             self.file.close()
             raise FileMismatchError(f"has {self.file.size} bytes, its manifest says {expected.bytes}")
+
+    def expect_memory(self) -> None:
+        """Raise StorageError if the file is larger than this machine's memory; called before allocating."""
+        total = fsio.memory_total_bytes()
+        if total is not None and self.file.size > total:
+            raise StorageError(
+                f"{self.file.path} holds {self.file.size} bytes, this machine's memory {total}; "
+                "open the index with mmap=True"
+            )
 
     def read_into(self, target: memoryview) -> None:
         """Fill `target` with the next bytes."""

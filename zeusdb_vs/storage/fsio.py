@@ -5,8 +5,9 @@ observer first. Tests set one with :func:`observe` to make any operation fail, t
 operation, or to record what a disk was asked to do. Without an observer the announcement costs one
 comparison.
 
-Operations announced, with their arguments: ``mkdir path``, ``create path``, ``write path data``, ``truncate
-path size``, ``fsync path``, ``fsync_dir path``, ``replace source target``, ``unlink path``, ``rmdir path``.
+Operations announced, with their arguments: ``mkdir path``, ``create path``, ``write path data position``,
+``truncate path size``, ``fsync path``, ``fsync_dir path``, ``replace source target``, ``unlink path``,
+``rmdir path``, ``open_lock path``.
 """
 
 from __future__ import annotations
@@ -325,6 +326,7 @@ def memory_total_bytes() -> int | None:
 
 def open_lock_file(path: Path) -> int:
     """Open or create a lock file, never truncating it, and return its descriptor."""
+    _announce("open_lock", path)
     return _open_regular(path, _WRITE_FLAGS | os.O_CREAT)
 
 

@@ -270,6 +270,7 @@ def read(
             # Read beside the map, not through it: what is only checked should not become resident.
             piece = memoryview(bytearray(min(BLOCK_BYTES, reader.file.size)))
         else:
+            reader.expect_memory()
             data = bytearray(reader.file.size)
             piece = memoryview(data)
         ends = []
@@ -311,11 +312,11 @@ def _index(
         stop = min(first + _BATCH, count)
         starts[first:stop] = _check_keys(array, line_starts[first:stop], value_ends[first:stop], ids, first)
     lengths = value_ends - starts
-    opening = array[starts]
-    unusual = np.flatnonzero(opening != ord(opener))
-    for i in unusual.tolist():
+    closer = "}" if opener == "{" else opener
+    is_usual = (array[starts] == ord(opener)) & (array[value_ends - 1] == ord(closer)) & (lengths > 1)
+    for i in np.flatnonzero(~is_usual).tolist():
         if bytes(array[starts[i] : value_ends[i]]) != empty.encode():
-            raise FileMismatchError(f"line {i + 2}: the value does not begin with {opener}")
+            raise FileMismatchError(f"line {i + 2}: the value does not run from {opener} to {closer}")
     if int(lengths.max()) >= 2**32:
         raise FileMismatchError("a record is larger than 4 GiB")
     return Lines(data, starts, lengths.astype(np.uint32), name, empty)
@@ -344,6 +345,6 @@ def _check_keys(array: _UINT8, line_starts: _INT64, value_ends: _INT64, ids: IdT
     if not np.all(fits):
         i = int(np.flatnonzero(~fits)[0])
         line = bytes(array[line_starts[i] : min(int(value_ends[i]), int(line_starts[i]) + 80)])
-        expected = ids.decode(first + i, first + i + 1)[0]
+        expected = ids.decode(first + i, first + i + 1)[0][:80]
         raise FileMismatchError(f"line {first + i + 2} begins with {line!r}, not with the id {expected!r}")
     return starts

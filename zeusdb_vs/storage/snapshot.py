@@ -122,7 +122,8 @@ class Snapshot:
         while self._unverified:
             with self._unverified[-1] as reader:
                 try:
-                    reader.finish()
+                    with _storage_errors("reading", reader.file.path):
+                        reader.finish()
                 except FileMismatchError as error:
                     raise _corrupt(reader.file.path, str(error)) from None
             self._unverified.pop()
@@ -520,6 +521,8 @@ def _storage_errors(action: str, path: object) -> Iterator[None]:
         raise
     except OSError as error:
         raise _wrapped(f"{action} {path} failed", error) from error
+    except MemoryError as error:
+        raise StorageError(f"{action} {path} failed: there is not enough memory") from error
 
 
 def _wrapped(message: str, error: OSError) -> StorageError:
@@ -554,8 +557,9 @@ def read_snapshot(path: str | os.PathLike[str], *, mmap: bool = False, verify: b
     mmap : bool
         Return arrays and lines that are read-only memory maps instead of copies in memory.
     verify : bool
-        False, with `mmap`, leaves the digests of binary files unchecked until `Snapshot.verify` is called:
-        files are then matched by index, generation, size and the CRC-32 of their headers.
+        False, with `mmap`, leaves the digests of binary files other than ``mappings.bin`` unchecked until
+        `Snapshot.verify` is called: files are then matched by index, generation, size and the CRC-32 of
+        their headers.
 
     Raises
     ------
@@ -683,14 +687,16 @@ class _Reader:
 
     def _map(self, path: Path, name: str, entry: FileEntry, whose: Mapping[str, Any]) -> Mapping[str, Any]:
         reader = CheckedReader(path, entry.digest)
+        # What other files are checked against is always verified itself.
+        verify = self._verify or name == MAPPINGS
         try:
             arrays = binary.map_arrays(reader, **whose)
-            if self._verify:
+            if verify:
                 reader.finish()
         except BaseException:
             reader.close()
             raise
-        if self._verify:
+        if verify:
             reader.close()
         else:
             self._unverified[name] = reader
