@@ -159,6 +159,29 @@ def _own_speed(points: list[Any], recall: float) -> float | None:
     return max(float(point["qps"]) for point in points if point["recall"] >= enough)
 
 
+def _masks(dataset: str, result: Any) -> Iterator[Goal]:
+    ours = result["engines"].get(OURS)
+    if not ours:
+        return
+    if dataset == "text":
+        slowdown = ours["add_with_metadata_cpu_s"] / ours["add_cpu_s"]
+        yield Goal("metadata", "text: bulk add with 10 fields against none", "<=", 1.5, slowdown, "x")
+    if "fields" in ours["memory_bytes"]:
+        share = ours["memory_bytes"]["fields"] / ours["metadata_json_bytes"]
+        yield Goal("metadata", f"{dataset}: field indexes against the JSON", "<=", 0.6, share, "x")
+    if dataset != "mixture":
+        return
+    rows = f"{result['dataset']['rows']:,} records"
+    limits = {"equality, one match": 100.0, "repeated": 20.0}
+    for kind, figures in ours["filters"].items():
+        if kind == "text contains":
+            measured = figures["us"]["p50"] * 1e3 / ours["titles"]
+            yield Goal("metadata", f"mask over {rows}: {kind}, a distinct value", "<=", 100.0, measured, "ns")
+        else:
+            limit = limits.get(kind, 1_000.0)
+            yield Goal("metadata", f"mask over {rows}: {kind}", "<=", limit, figures["us"]["p50"], "us")
+
+
 def _overhead(_dataset: str, result: Any) -> Iterator[Goal]:
     engines = result["engines"]
     key = f"{OURS} search_ids" if f"{OURS} search_ids" in engines else OURS
@@ -204,6 +227,7 @@ def _speed(qps: float | None) -> str:
 _JUDGES: dict[str, Callable[[str, Any], Iterator[Goal]]] = {
     "search": _search,
     "filter": _filter,
+    "masks": _masks,
     "overhead": _overhead,
     "adds": _adds,
     "memory": _memory,

@@ -45,6 +45,10 @@ def _style(name: str) -> dict[str, Any]:
     }
 
 
+def _thousands(value: float, _position: int) -> str:
+    return f"{value / 1000:g}k" if f"{value:.0f}"[0] in "125" else ""
+
+
 def _caption(results: Results) -> str:
     machine = results["machine"]
     quick = "QUICK RUN, not evidence. " if results["scale"] == "quick" else ""
@@ -61,6 +65,8 @@ def _recall_against_speed(pyplot: Any, result: Any, path: Path, results: Results
             line = "-" if mode == "search" else "--"
             axes.plot([r for r, _ in curve], [q for _, q in curve], line, label=label, **_style(name))
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(pyplot.FuncFormatter(_thousands))
+    axes.yaxis.set_minor_formatter(pyplot.FuncFormatter(_thousands))
     axes.set_xlim(0.8, 1.003)
     axes.set_xlabel("recall@10")
     axes.set_ylabel("queries per CPU second")
@@ -86,9 +92,12 @@ def _against_selectivity(pyplot: Any, result: Any, path: Path, results: Results)
     for axes in (speed, recall):
         axes.set_xscale("log")
         axes.invert_xaxis()
+        axes.set_xticks([float(share) * 100 for share in rows], [f"{float(share) * 100:g}" for share in rows])
+        axes.minorticks_off()
         axes.set_xlabel("matching records, %")
         axes.grid(True, which="both", alpha=0.25)
     speed.set_yscale("log")
+    speed.yaxis.set_major_formatter(pyplot.FuncFormatter(_thousands))
     speed.set_ylabel("queries per CPU second")
     recall.set_ylabel("recall@10")
     recall.set_ylim(min(0.6, *recall.get_ylim()), 1.01)

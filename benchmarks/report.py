@@ -218,6 +218,23 @@ def _filter(result: Any) -> Iterator[str]:
             yield f"   {float(selectivity):.1%} ({row['matches']:,} matches): {row['path']}"
 
 
+def _masks(result: Any) -> Iterator[str]:
+    ours = result["engines"].get(OURS)
+    if not ours:
+        yield "== filters by themselves: no figures"
+        return
+    rows = [
+        [kind, f"{figures['matches']:,}", f"{figures['us']['p50']:,.1f}", f"{figures['us']['p99']:,.1f}"]
+        for kind, figures in ours["filters"].items()
+    ]
+    title = f"filters by themselves, ten fields, none declared: {_title(result['dataset'])}"
+    yield from _table(f"{title}, us", ["", "matches", "median", "p99"], rows)
+    plain, full, first = ours["add_cpu_s"], ours["add_with_metadata_cpu_s"], ours["first_filter_cpu_s"]
+    yield f"   bulk add {plain:.2f} CPU s, with ten fields {full:.2f}, of which first filter {first:.2f}"
+    parts = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in ours["memory_bytes"].items())
+    yield f"   memory MB: {parts}; metadata as JSON {ours['metadata_json_bytes'] / 1e6:.1f}"
+
+
 def _adds(result: Any) -> Iterator[str]:
     mine = result["engines"].get(OURS, {}).get("us", {}).get("p50")
     rows = []
@@ -308,6 +325,7 @@ _WRITERS: dict[str, Callable[[Any], Iterator[str]]] = {
     "start": _start,
     "memory": _memory,
     "filter": _filter,
+    "masks": _masks,
     "adds": _adds,
     "overhead": _overhead,
     "writer": _writer,

@@ -14,7 +14,7 @@ RECALL_TARGETS = (0.90, 0.95, 0.99)
 SELECTIVITIES = (0.5, 0.2, 0.1, 0.05, 0.01, 0.001)
 
 DATASETS = ("text", "mixture", "wide")
-SECTIONS = ("search", "batch", "start", "memory", "filter", "adds", "overhead", "writer")
+SECTIONS = ("search", "batch", "start", "memory", "filter", "masks", "adds", "overhead", "writer")
 # Sections that ask one question of one kind of data: the goals speak of 384-d embeddings.
 SECTION_DATASETS: dict[str, tuple[str, ...]] = {
     "search": DATASETS,
@@ -22,6 +22,7 @@ SECTION_DATASETS: dict[str, tuple[str, ...]] = {
     "start": DATASETS,
     "memory": DATASETS,
     "filter": ("text",),
+    "masks": ("text", "mixture"),
     "adds": ("text",),
     "overhead": ("text",),
     "writer": ("text",),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import datasets, machine
-from benchmarks.sections import adds, batch, filtered, memory, overhead, search, start, writer
+from benchmarks.sections import adds, batch, filtered, masks, memory, overhead, search, start, writer
 from benchmarks.sections.common import Job, Result
 from benchmarks.settings import FULL, QUICK, Scale
 
@@ -22,6 +22,7 @@ SECTIONS: dict[str, Callable[[Job], Result]] = {
     "start": start.run,
     "memory": memory.run,
     "filter": filtered.run,
+    "masks": masks.run,
     "adds": adds.run,
     "overhead": overhead.run,
     "writer": writer.run,

@@ -125,6 +125,14 @@ class Engine(ABC):
     @abstractmethod
     def load(self, path: Path) -> None: ...
 
+    def count(self, condition: dict[str, Any]) -> int:
+        """Number of records that a filter lets through."""
+        raise NotImplementedError
+
+    def memory_bytes(self) -> dict[str, int]:
+        """What the index says of its own memory."""
+        raise NotImplementedError
+
     def explain(self, query: Any, condition: Condition) -> str | None:  # noqa: ARG002
         """How the engine says it answers a filtered query; None if it does not say."""
         return None

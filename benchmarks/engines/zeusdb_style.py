@@ -134,13 +134,19 @@ class ZeusDBVS(ZeusDBStyle):
         return super().ids(answer)
 
     def batch(self, queries: Floats, ef: int, threads: int) -> Any:
-        self.import_library().set_num_threads(threads)
+        importlib.import_module("zeusdb_vs.threads").set_num_threads(threads)
         return self._index.search_arrays(queries, top_k=K, ef_search=ef)
 
     def batch_ids(self, answer: Any) -> Ids:
         return np.array(
             [[-1 if each is None else _row(each) for each in row] for row in answer[0]], dtype=np.int64
         )
+
+    def count(self, condition: dict[str, Any]) -> int:
+        return int(self._index.count(condition))
+
+    def memory_bytes(self) -> dict[str, int]:
+        return dict(self._index.get_stats()["memory_bytes"])
 
     def explain(self, query: Any, condition: Condition) -> str | None:
         hits = self._index.search(query, top_k=K, filter=condition.filter, explain=True)
