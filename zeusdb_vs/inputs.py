@@ -343,7 +343,7 @@ def check_rows(rows: Rows, *, dim: int, forbid_zero: bool) -> CheckedRows:
     return _last_of_each_id(checked)
 
 
-def merge_rows(parts: list[CheckedRows]) -> CheckedRows:
+def merge_rows(parts: Sequence[CheckedRows]) -> CheckedRows:
     """Return several parts of one input as one; of records with the same id the last one stays."""
     if len(parts) == 1:
         return parts[0]

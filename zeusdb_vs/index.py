@@ -1,0 +1,844 @@
+"""The handle users hold: takes input of any form, checks it, locks for writes, and asks the collection.
+
+Reads take the collection's published view once and never lock. Writes run one at a time under the handle's
+lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zeusdb_vs.checks import check_bool, check_int, check_str_list
+from zeusdb_vs.coerce import read_queries
+from zeusdb_vs.collection import Collection, SearchResult, View
+from zeusdb_vs.documents import check_document, encode_checked
+from zeusdb_vs.errors import (
+    ArgumentTypeError,
+    ConfigurationError,
+    ReadOnlyError,
+    RecordNotFoundError,
+)
+from zeusdb_vs.inputs import CheckedRows, admit_rows, check_rows, merge_rows, read_rows
+from zeusdb_vs.reading import (
+    Hits,
+    build_hits,
+    check_finite,
+    check_max_distance,
+    chosen_parts,
+    explain_search,
+    find_slot,
+    found_slots,
+    mask_of,
+    matching_slots,
+    shortened,
+    slot_of,
+    with_parts,
+    without_slot,
+)
+from zeusdb_vs.reports import (
+    benchmark_reads,
+    html_table,
+    info_line,
+    memory_table,
+    performance_notes,
+    statistics,
+)
+from zeusdb_vs.results import AddResult, ExplainedHits, IndexStats, ReadBenchmark
+from zeusdb_vs.snapshots import IndexState, load_snapshot, save_snapshot, take_snapshot
+
+logger = logging.getLogger("zeusdb_vs")
+
+StrList = list[str]
+Listing = list[tuple[str, dict[str, Any]]]
+FloatArray = NDArray[np.float32]
+
+MAX_TOP_K_COLUMNS = 65_536
+"""Width `search_arrays` pads to; a larger `top_k` gives as many columns as there are records."""
+
+MAX_M = 256
+MAX_EF_CONSTRUCTION = 4096
+MAX_EXPECTED_SIZE = 1 << 40
+"""A hint, so nothing is taken for it."""
+
+
+class HNSWIndex:
+    """An index of vectors with ids, metadata, text and payload. `VectorDatabase` makes and loads them.
+
+    Any number of threads may use one index. A search never waits for a writer, and sees every record whose
+    `add` returned before it began and none whose removal had returned. Writers run one at a time, in order.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_collection",
+        "_lock",
+        "_read_only",
+        "_saved_at",
+        "_state",
+    )
+
+    def __init__(self, collection: Collection, state: IndexState, *, read_only: bool = False) -> None:
+        self._collection = collection
+        self._state = state
+        self._read_only = read_only
+        self._lock = threading.RLock()
+        # The directory that holds exactly this state, while there is one: what a pickle can name.
+        self._saved_at: str | None = None
+
+    # ------------------------------------------------------------------------------------------ properties
+
+    @property
+    def dim(self) -> int:
+        """Width of the vectors."""
+        return self._collection.config.dim
+
+    @property
+    def space(self) -> str:
+        """``"cosine"``, ``"l2"``, ``"l1"`` or ``"dot"``."""
+        return self._collection.config.space
+
+    @property
+    def m(self) -> int:
+        """Neighbors a record is linked to on the upper levels; twice as many on the lowest."""
+        return self._collection.config.m
+
+    @property
+    def ef_construction(self) -> int:
+        """Candidates looked at when a record is linked."""
+        return self._collection.config.ef_construction
+
+    @property
+    def expected_size(self) -> int:
+        """Number of records the index was made for, a hint."""
+        return self._collection.config.expected_size
+
+    @property
+    def indexed_fields(self) -> StrList:
+        """Fields declared at creation. Filters need no declaration."""
+        return list(self._state.indexed_fields)
+
+    # ------------------------------------------------------------------------------------------ add
+
+    def add(
+        self,
+        data: Any,
+        overwrite: bool = True,
+        *,
+        on_error: Literal["collect", "raise"] = "collect",
+        progress: Callable[[int], None] | None = None,
+    ) -> AddResult:
+        """Store records; one with an id that is there already is replaced as a whole.
+
+        Parameters
+        ----------
+        data : dict, list, ndarray or iterator
+            A record ``{"id", "vector" or "values", "metadata", "text", "payload"}``, all but the vector
+            optional; a list of records; a dict of arrays ``{"ids", "vectors", "metadatas", "texts",
+            "payloads"}``; a 1-D or 2-D array or a list of vectors; or a generator of records or vectors,
+            consumed in chunks. Numbers may have any float or integer type and any layout. Missing ids are
+            generated as ``vec_1``, ``vec_2``, ...
+        overwrite : bool
+            With False, a record whose id is in the index is refused.
+        on_error : {"collect", "raise"}
+            ``"collect"``: a record that cannot be stored is listed in `AddResult.errors` and the others go
+            in. ``"raise"``: the first such record raises and nothing goes in.
+        progress : callable, optional
+            Called now and then with the number of records stored so far.
+
+        Returns
+        -------
+        AddResult
+
+        Raises
+        ------
+        ArgumentTypeError
+            `data` is of no known form.
+        RecordError
+            Columns have unequal lengths or unknown names; with ``on_error="raise"`` any record's error.
+        """
+        check_bool(overwrite, "overwrite")
+        if on_error not in ("collect", "raise"):
+            raise ConfigurationError(f"on_error must be 'collect' or 'raise', got {on_error!r}")
+        if self._read_only:
+            raise _read_only_error()
+        forbid_zero = self.space == "cosine"
+        chunks: Iterable[CheckedRows] = (
+            check_rows(rows, dim=self.dim, forbid_zero=forbid_zero) for rows in read_rows(data)
+        )
+        if on_error == "raise":
+            chunks = _whole_input(list(chunks))
+        outcome = AddResult(0, 0, [], (0, self.dim), [])
+        stored: dict[str, None] = {}
+        for checked in chunks:
+            self._add_chunk(checked, overwrite, on_error == "raise", stored, outcome, progress)
+        outcome.ids = list(stored)
+        outcome.total_inserted, outcome.total_errors = len(stored), len(outcome.errors)
+        return outcome
+
+    def _add_chunk(
+        self,
+        checked: CheckedRows,
+        overwrite: bool,
+        raise_first: bool,
+        stored: dict[str, None],
+        outcome: AddResult,
+        progress: Callable[[int], None] | None,
+    ) -> None:
+        def is_taken(record_id: str) -> bool:
+            return record_id not in stored and record_id in self
+
+        def report(done: int) -> None:
+            assert progress is not None
+            progress(before + done)
+
+        before = len(stored)
+        with self._writing():
+            batch, failures = admit_rows(
+                checked, new_ids=self._new_ids, is_taken=None if overwrite else is_taken
+            )
+            if failures and raise_first:
+                raise failures[0].exception()
+            if len(batch):
+                self._collection.add(batch, progress=None if progress is None else report)
+        for record_id in batch.ids:
+            # Stored again means stored last: a later chunk may replace what an earlier one brought.
+            stored.pop(record_id, None)
+        stored.update(dict.fromkeys(batch.ids))
+        outcome.errors.extend(failure.entry() for failure in failures)
+        outcome.vector_shape = (outcome.vector_shape[0] + checked.count, self.dim)
+
+    def _new_ids(self, count: int, given: set[str]) -> StrList:
+        """Return the next generated ids, without those that users have taken."""
+        find = self._collection.view.find
+        ids: StrList = []
+        while len(ids) < count:
+            first = self._state.generated_ids + 1
+            self._state.generated_ids += count - len(ids)
+            names = [f"vec_{number}" for number in range(first, self._state.generated_ids + 1)]
+            ids += [name for name in names if find(name) < 0 and name not in given]
+        return ids
+
+    # ------------------------------------------------------------------------------------------ search
+
+    def search(
+        self,
+        vector: Any = None,
+        filter: Any = None,
+        top_k: int = 10,
+        ef_search: int | None = None,
+        return_vector: bool = False,
+        rerank: int | None = None,
+        *,
+        include: Iterable[str] | None = None,
+        max_distance: float | None = None,
+        exact: bool = False,
+        explain: bool = False,
+        id: str | None = None,
+        ids: Iterable[str] | None = None,
+    ) -> list[Any]:
+        """Find the records nearest to one vector or to each of several.
+
+        Parameters
+        ----------
+        vector : array_like, shape (dim,) or (q, dim)
+            The query or queries; any float or integer type.
+        filter : dict or filter object, optional
+            Only records that match are ranked.
+        top_k : int
+            Hits wanted; there are always ``min(top_k, matching records)``. 0 gives none.
+        ef_search : int, optional
+            Width of the walk through the graph: more finds more of the true nearest and takes longer.
+            Chosen from `top_k` by default.
+        return_vector : bool
+            Add each hit's vector, as it was given to `add`.
+        rerank : int, optional
+            Candidates rescored per hit on a quantized index; without effect on others.
+        include : iterable of {"metadata", "text", "payload", "vector"}, optional
+            What hits carry beside id and score; the metadata by default.
+        max_distance : float, optional
+            Leave out records farther than this.
+        exact : bool
+            Compare with every matching record.
+        explain : bool
+            Return lists that carry an `explanation`.
+        id : str, optional
+            Instead of `vector`: search with the vector of this record, which is itself left out.
+        ids : iterable of str, optional
+            Rank only these records; unknown ids are skipped.
+
+        Returns
+        -------
+        list of dict, or list of list of dict
+            For one query its hits, nearest first; for several a list of hits for each. A hit has ``id``,
+            ``score`` (the distance: smaller is nearer) and what `include` names. Metadata is a fresh copy.
+
+        Raises
+        ------
+        VectorError, DimensionError
+            A query cannot be used, or a distance is not finite.
+        FilterError
+            The filter cannot be understood.
+        RecordNotFoundError
+            There is no record `id`.
+        """
+        began = time.perf_counter()
+        view = self._collection.view
+        parts = chosen_parts(include, return_vector)
+        k = check_int(top_k, "top_k", 0)
+        check_bool(explain, "explain")
+        if rerank is not None:
+            check_int(rerank, "rerank", 0)
+        queries, many, itself = self._queries(view, vector, id)
+        mask = mask_of(view, filter, ids)
+        masked = time.perf_counter()
+        # One more than asked for where the record itself will be among them and is to be dropped.
+        wanted = min(k, view.live_count) + (k > 0 and itself >= 0)
+        result = self._search(view, queries, wanted, mask, ef_search, max_distance, exact)
+        answers: list[Hits] = [[] for _ in queries]
+        for row, (slots, distances) in enumerate(_rows(result)):
+            if itself >= 0:
+                without_slot(slots, distances, itself)
+            answers[row] = build_hits(view, slots, distances, parts)
+        found = answers if many else answers[0]
+        if not explain:
+            return found
+        explanation = explain_search(
+            {"path": "empty"} if result is None else result.explanation,
+            view,
+            matches=view.live_count if mask is None else int(np.count_nonzero(mask)),
+            top_k=k,
+            ef_search=ef_search,
+            filter=filter,
+            mask_s=masked - began,
+            search_s=time.perf_counter() - masked,
+        )
+        return ExplainedHits(found, explanation)
+
+    def _queries(self, view: View, vector: Any, id: str | None) -> tuple[FloatArray, bool, int]:
+        """Return the queries, whether they are several, and the slot of the record they come from or -1."""
+        if id is None:
+            queries, many = read_queries(vector, dim=self.dim, forbid_zero=self.space == "cosine")
+            return queries, many, -1
+        if vector is not None:
+            raise ArgumentTypeError("search takes a vector or the id of a record, not both")
+        slot = slot_of(view, id)
+        return view.vector(slot)[np.newaxis], False, slot
+
+    def _search(
+        self,
+        view: View,
+        queries: FloatArray,
+        k: int,
+        mask: NDArray[np.bool_] | None,
+        ef_search: int | None,
+        max_distance: float | None,
+        exact: bool,
+    ) -> SearchResult | None:
+        """Check the options that go to the collection and ask it; None when there is nothing to ask."""
+        ef = None if ef_search is None else check_int(ef_search, "ef_search", 1)
+        limit = None if max_distance is None else check_max_distance(max_distance)
+        check_bool(exact, "exact")
+        if k == 0 or view.live_count == 0 or len(queries) == 0:
+            return None
+        result = self._collection.search(view, queries, k, ef=ef, mask=mask, exact=exact, max_distance=limit)
+        check_finite(result.slots, result.distances)
+        return result
+
+    def search_arrays(
+        self,
+        queries: Any,
+        top_k: int = 10,
+        *,
+        filter: Any = None,
+        ef_search: int | None = None,
+        max_distance: float | None = None,
+        exact: bool = False,
+        ids: Iterable[str] | None = None,
+    ) -> tuple[NDArray[np.object_], FloatArray]:
+        """Find the records nearest to each query, as arrays.
+
+        Parameters
+        ----------
+        queries : array_like, shape (q, dim) or (dim,)
+            One query counts as a batch of one.
+        top_k, filter, ef_search, max_distance, exact, ids
+            As for `search`.
+
+        Returns
+        -------
+        ids : ndarray of object, shape (q, top_k)
+            Ids nearest first, None where there are no more.
+        distances : ndarray of float32, shape (q, top_k)
+            Their distances, inf where there are no more.
+        """
+        view = self._collection.view
+        k = check_int(top_k, "top_k", 0)
+        rows, _ = read_queries(queries, dim=self.dim, forbid_zero=self.space == "cosine")
+        mask = mask_of(view, filter, ids)
+        columns = min(k, max(view.live_count, MAX_TOP_K_COLUMNS))
+        found = np.full((len(rows), columns), None, dtype=object)
+        distances = np.full((len(rows), columns), np.inf, dtype=np.float32)
+        result = self._search(view, rows, min(k, view.live_count), mask, ef_search, max_distance, exact)
+        if result is not None:
+            width = result.slots.shape[1]
+            distances[:, :width] = result.distances
+            id_of = view.id_of
+            flat = [None if slot < 0 else id_of(slot) for slot in result.slots.ravel().tolist()]
+            found[:, :width] = np.array(flat, dtype=object).reshape(-1, width)
+        return found, distances
+
+    # ------------------------------------------------------------------------------------------ read
+
+    def get_records(
+        self,
+        ids: str | Iterable[str],
+        return_vector: bool = True,
+        strict: bool = False,
+        *,
+        include: Iterable[str] | None = None,
+    ) -> Hits:
+        """Return records by id, in the order asked for.
+
+        Parameters
+        ----------
+        ids : str or iterable of str
+        return_vector : bool
+            Add each record's vector, as it was given to `add`, float32 (dim,).
+        strict : bool
+            Raise for ids that are not in the index instead of skipping them.
+        include : iterable of {"metadata", "text", "payload", "vector"}, optional
+            What records carry beside their id. Decides alone when given.
+
+        Returns
+        -------
+        list of dict
+
+        Raises
+        ------
+        RecordNotFoundError
+            With `strict`, naming the missing ids.
+        """
+        parts = chosen_parts(include, return_vector and include is None)
+        names = [ids] if isinstance(ids, str) else check_str_list(ids, "ids")
+        view = self._collection.view
+        pairs = [(name, view.find(name)) for name in names]
+        if check_bool(strict, "strict"):
+            missing = [name for name, slot in pairs if slot < 0]
+            if missing:
+                raise RecordNotFoundError(f"not in the index: {shortened(missing)}")
+        records = [{"id": name} for name, slot in pairs if slot >= 0]
+        return with_parts(view, records, [slot for _, slot in pairs if slot >= 0], parts)
+
+    def contains(self, id: str) -> bool:
+        """Return whether a record with this id is in the index."""
+        return id in self
+
+    def __contains__(self, id: object) -> bool:
+        if not isinstance(id, str):
+            raise ArgumentTypeError(f"ids are str, got {id!r} of type {type(id).__name__}")
+        return self._collection.view.find(id) >= 0
+
+    def __len__(self) -> int:
+        return self._collection.view.live_count
+
+    def get_vector_count(self) -> int:
+        """Return the number of records."""
+        return len(self)
+
+    def count(self, filter: Any = None) -> int:
+        """Return how many records match a filter; all of them without one."""
+        view = self._collection.view
+        mask = mask_of(view, filter, None)
+        return view.live_count if mask is None else int(np.count_nonzero(mask))
+
+    def list(
+        self, number: int = 10, offset: int = 0, after: str | None = None, *, filter: Any = None
+    ) -> Listing:
+        """Return one page of (id, metadata), in the order in which records were added.
+
+        An update of a record's metadata leaves its place; a record added again moves to the end.
+
+        Parameters
+        ----------
+        number : int
+            Length of the page.
+        offset : int
+            Records to skip.
+        after : str, optional
+            Id of the last record of the page before: unlike `offset` it does not shift when records are
+            removed.
+        filter : dict or filter object, optional
+            List only records that match.
+
+        Raises
+        ------
+        RecordNotFoundError
+            `after` is not in the index (any more).
+        """
+        size, skip = check_int(number, "number", 0), check_int(offset, "offset", 0)
+        view = self._collection.view
+        mask = mask_of(view, filter, None)
+        slots = view.live_slots() if mask is None else np.flatnonzero(mask)
+        if after is not None:
+            if skip:
+                raise ConfigurationError("list takes offset or after, not both")
+            slots = slots[np.searchsorted(slots, slot_of(view, after), side="right") :]
+        page = slots[skip : skip + size].tolist()
+        return [(view.id_of(slot), view.records.metadata(slot)) for slot in page]
+
+    # ------------------------------------------------------------------------------------------ change
+
+    def update_metadata(
+        self,
+        id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        where: Any = None,
+        merge: bool = False,
+    ) -> bool | int:
+        """Replace the metadata of one record, or of all that match a filter; the rest of the record stays.
+
+        Parameters
+        ----------
+        id : str, optional
+            The record.
+        metadata : dict
+            The new metadata.
+        where : dict or filter object, optional
+            Instead of `id`: the records to change.
+        merge : bool
+            Keep the keys that `metadata` does not have.
+
+        Returns
+        -------
+        bool or int
+            For `id`: whether there is such a record. For `where`: how many records were changed.
+        """
+        document = check_document(metadata, what="metadata")  # type: ignore[arg-type]
+        check_bool(merge, "merge")
+        if (id is None) == (where is None):
+            raise ArgumentTypeError("update_metadata takes the id of a record or where=, one of the two")
+        with self._writing() as view:
+            if id is not None:
+                slots = [slot] if (slot := find_slot(view, id)) >= 0 else []
+            else:
+                slots = matching_slots(view, where).tolist()
+            old = view.records.metadata
+            new = [{**old(slot), **document} if merge else document for slot in slots]
+            self._replace(slots, "metadata", new)
+        return bool(slots) if id is not None else len(slots)
+
+    def update_payload(self, ids: str | Iterable[str], patch: Mapping[str, Any]) -> int:
+        """Set keys of the payload of some records; their other keys stay.
+
+        Parameters
+        ----------
+        ids : str or iterable of str
+            Ids that are not in the index are skipped.
+        patch : dict
+            The keys to set.
+
+        Returns
+        -------
+        int
+            Records changed.
+        """
+        document = check_document(patch, what="payload")
+        names = [ids] if isinstance(ids, str) else check_str_list(ids, "ids")
+        with self._writing() as view:
+            slots = found_slots(view, names)
+            self._replace(slots, "payload", [{**(view.records.payload(s) or {}), **document} for s in slots])
+        return len(slots)
+
+    def remove_point(self, id: str) -> bool:
+        """Remove a record; return whether it was there."""
+        with self._writing() as view:
+            slot = find_slot(view, id)
+            if slot >= 0:
+                self._collection.remove(np.array([slot], np.int64))
+        return slot >= 0
+
+    def remove_points(self, ids: Iterable[str]) -> StrList:
+        """Remove records; return the ids that were not in the index."""
+        names = list(dict.fromkeys(check_str_list(ids, "ids")))
+        with self._writing() as view:
+            slots = [view.find(name) for name in names]
+            found = np.array([slot for slot in slots if slot >= 0], np.int64)
+            if len(found):
+                self._collection.remove(found)
+        return [name for name, slot in zip(names, slots, strict=True) if slot < 0]
+
+    def remove_where(self, filter: Any) -> int:
+        """Remove the records that match a filter, which must not be empty; return how many."""
+        return self.delete(where=filter)
+
+    def delete(self, ids: str | Iterable[str] | None = None, where: Any = None) -> int:
+        """Remove records by id, by filter, or those among the ids that match the filter.
+
+        Returns
+        -------
+        int
+            Records removed.
+
+        Raises
+        ------
+        ConfigurationError
+            Neither is given; `clear` empties the index.
+        FilterError
+            `where` is empty.
+        """
+        if ids is None and where is None:
+            raise ConfigurationError("delete needs ids= or where=; clear() empties the index")
+        names = None if ids is None else [ids] if isinstance(ids, str) else check_str_list(ids, "ids")
+        with self._writing() as view:
+            if names is None:
+                slots = matching_slots(view, where)
+            else:
+                slots = np.array(found_slots(view, names), np.int64)
+                if where is not None:
+                    slots = np.intersect1d(slots, matching_slots(view, where))
+            if len(slots):
+                self._collection.remove(slots)
+        return len(slots)
+
+    def clear(self) -> int:
+        """Remove every record; return how many there were."""
+        with self._writing():
+            return self._collection.clear()
+
+    def compact(self) -> int:
+        """Rebuild without the places of removed records; return how many were reclaimed."""
+        with self._writing():
+            return self._collection.compact()
+
+    def rebuild(
+        self, *, m: int | None = None, ef_construction: int | None = None, expected_size: int | None = None
+    ) -> int:
+        """Build the graph anew with other parameters; return how many records it holds.
+
+        Raises
+        ------
+        ConfigurationError
+            No parameter is given, or one is out of range.
+        """
+        if m is None and ef_construction is None and expected_size is None:
+            raise ConfigurationError(
+                "rebuild changes m, ef_construction or expected_size: pass at least one; "
+                "compact() rebuilds with the present ones"
+            )
+        checked = check_build_options(m, ef_construction, expected_size)
+        with self._writing():
+            return self._collection.rebuild(**checked)
+
+    def shrink_to_fit(self) -> int:
+        """Give back memory that is reserved and unused; return how many bytes."""
+        with self._writing():
+            return self._collection.shrink_to_fit()
+
+    # ------------------------------------------------------------------------------------------ save
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the index to a directory, wholly or not at all.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A new path, an empty directory, or an index of ours, which is replaced. Anything else is left
+            alone.
+
+        Raises
+        ------
+        StorageError
+            Of the class that says what stands in the way; what was saved before is untouched.
+        """
+        with self._lock:
+            # One moment is taken under the lock; it is written while searches and writers go on.
+            snapshot, version = take_snapshot(self._collection, self._state), self._collection.view.version
+        created_at = save_snapshot(path, snapshot)
+        with self._lock:
+            self._state.created_at = created_at
+            if self._collection.view.version == version:
+                self._saved_at = os.path.realpath(path)
+        logger.info("saved %d records to %s", snapshot.counts["records"], path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._saved_at is None:
+            raise ArgumentTypeError(
+                "this index lives in memory, or has changed since it was saved, and is not pickled: "
+                "save(path) it, then pickle it, or load the path in the other process"
+            )
+        return _reopen, (self._saved_at,)
+
+    # ------------------------------------------------------------------------------------------ itself
+
+    def add_metadata(self, metadata: Mapping[str, Any]) -> None:
+        """Set keys of the metadata of the index itself; values are what a record's metadata may hold."""
+        document = check_document(metadata, what="index metadata")
+        with self._writing():
+            merged = {**self._state.metadata, **document}
+            encode_checked(merged, what="index metadata")
+            self._state.metadata = merged
+
+    def get_metadata(self, key: str) -> Any:
+        """Return one value of the index's own metadata, None when there is no such key."""
+        return self.get_all_metadata().get(key)
+
+    def get_all_metadata(self) -> dict[str, Any]:
+        """Return a copy of the index's own metadata."""
+        return check_document(self._state.metadata, what="index metadata")
+
+    def info(self) -> str:
+        """Return the index in one line."""
+        return info_line(self._collection)
+
+    __repr__ = info
+
+    def _repr_html_(self) -> str:
+        return html_table(self._collection)
+
+    def get_stats(self) -> IndexStats:
+        """Return figures of the index; sizes in bytes."""
+        return statistics(self._collection)
+
+    def memory(self) -> dict[str, int]:
+        """Return the bytes each part holds, and their sum under ``"total"``."""
+        return memory_table(self._collection)
+
+    def get_performance_info(self) -> dict[str, Any]:
+        """Return what limits searches and adds."""
+        return performance_notes()
+
+    def benchmark_concurrent_reads(self, query_count: int = 1000, max_threads: int = 4) -> ReadBenchmark:
+        """Time searches for stored vectors, one after another and on several threads.
+
+        Parameters
+        ----------
+        query_count : int
+            Searches, from 1.
+        max_threads : int
+            Threads of the second run, 1..256.
+        """
+        check_int(query_count, "query_count", 1)
+        check_int(max_threads, "max_threads", 1, 256)
+        view = self._collection.view
+        slots = view.live_slots()
+        chosen = (
+            slots[np.linspace(0, len(slots) - 1, min(len(slots), 256)).astype(np.int64)]
+            if len(slots)
+            else slots
+        )
+        queries = [view.vector(slot) for slot in chosen.tolist()] or [np.ones(self.dim, np.float32)]
+        return benchmark_reads(
+            lambda number: self.search(queries[number % len(queries)]), query_count, max_threads
+        )
+
+    # ------------------------------------------------------------------------------------------ quantization
+
+    def has_quantization(self) -> bool:
+        """Return whether the index was created with quantization."""
+        return False
+
+    def is_quantized(self) -> bool:
+        """Return whether searches use quantized vectors in place of the originals."""
+        return False
+
+    def can_use_quantization(self) -> bool:
+        """Return whether quantization is trained and may be used."""
+        return False
+
+    def is_training_ready(self) -> bool:
+        """Return whether enough vectors are there to train a quantizer."""
+        return False
+
+    def training_vectors_needed(self) -> int:
+        """Return how many more vectors training needs."""
+        return 0
+
+    def get_training_progress(self) -> float:
+        """Return how much of what training needs is there, 0..100."""
+        return 0.0
+
+    def get_storage_mode(self) -> str:
+        """Return how vectors are kept: ``"raw_only"``."""
+        return "raw_only"
+
+    def get_quantization_info(self) -> dict[str, Any] | None:
+        """Return the quantizer's figures, None without one."""
+        return None
+
+    # ------------------------------------------------------------------------------------------ inside
+
+    @contextmanager
+    def _writing(self) -> Iterator[View]:
+        """Hold the writer's lock; yield the view the change starts from."""
+        if self._read_only:
+            raise _read_only_error()
+        with self._lock:
+            self._saved_at = None
+            yield self._collection.view
+
+    def _replace(self, slots: Sequence[int], part: str, documents: Sequence[dict[str, Any]]) -> None:
+        """Replace metadata or payload of some slots by checked documents."""
+        if not slots:
+            return
+        texts = [encode_checked(document, what=part) for document in documents]
+        self._collection.update(slots, **{part: texts}, decoded=documents)
+
+
+# ---------------------------------------------------------------------------------------------- helpers
+
+
+def _reopen(path: str) -> HNSWIndex:
+    """Load what a pickle names; a copy in another process may only read."""
+    index = load_index(path)
+    index._read_only = True
+    return index
+
+
+def load_index(path: str | os.PathLike[str]) -> HNSWIndex:
+    """Return the index saved in a directory; what `VectorDatabase.load` does."""
+    collection, state = load_snapshot(path)
+    index = HNSWIndex(collection, state)
+    index._saved_at = os.path.realpath(path)
+    return index
+
+
+def check_build_options(
+    m: int | None, ef_construction: int | None, expected_size: int | None
+) -> dict[str, int]:
+    """Return those of the graph's options that are given, checked."""
+    options = {}
+    if m is not None:
+        options["m"] = check_int(m, "m", 2, MAX_M)
+    if ef_construction is not None:
+        options["ef_construction"] = check_int(ef_construction, "ef_construction", 1, MAX_EF_CONSTRUCTION)
+    if expected_size is not None:
+        options["expected_size"] = check_int(expected_size, "expected_size", 1, MAX_EXPECTED_SIZE)
+    return options
+
+
+def _whole_input(parts: Sequence[CheckedRows]) -> Sequence[CheckedRows]:
+    """Return the parts of an input as one, or raise the first record that cannot be stored."""
+    for part in parts:
+        if part.failures:
+            raise part.failures[0].exception()
+    return [merge_rows(parts)] if parts else []
+
+
+def _rows(result: SearchResult | None) -> Iterator[tuple[list[int], list[float]]]:
+    """Yield slots and distances of each query."""
+    if result is not None:
+        yield from zip(result.slots.tolist(), result.distances.tolist(), strict=True)
+
+
+def _read_only_error() -> ReadOnlyError:
+    return ReadOnlyError("this handle may only read: it came out of a pickle; load the directory to write")

@@ -1,0 +1,207 @@
+"""What reads of every kind share: which slots are meant, what is returned of them, the dicts users get."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import isnan
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zeusdb_vs.checks import check_bool, check_str_list, did_you_mean
+from zeusdb_vs.collection import View
+from zeusdb_vs.errors import (
+    ArgumentTypeError,
+    ConfigurationError,
+    FilterError,
+    RecordNotFoundError,
+    VectorError,
+)
+from zeusdb_vs.filters import matches_everything, parse_filter
+from zeusdb_vs.results import SearchExplanation
+
+Hit = dict[str, Any]
+Hits = list[Hit]
+Mask = NDArray[np.bool_]
+
+_PARTS = ("metadata", "text", "payload", "vector")
+DEFAULT_PARTS = frozenset({"metadata"})
+
+
+# ---------------------------------------------------------------------------------------------- arguments
+
+
+def chosen_parts(include: Iterable[str] | None, return_vector: bool) -> frozenset[str]:
+    """Return which parts of a record are wanted beside its id.
+
+    Raises
+    ------
+    ArgumentTypeError, ConfigurationError
+        `include` is no list of known names.
+    """
+    if include is None and return_vector is False:
+        return DEFAULT_PARTS
+    parts = DEFAULT_PARTS if include is None else frozenset(check_str_list(include, "include"))
+    for part in parts:
+        if part not in _PARTS:
+            raise ConfigurationError(f"include names {part!r}; {did_you_mean(part, _PARTS)}")
+    return parts | {"vector"} if check_bool(return_vector, "return_vector") else parts
+
+
+def check_max_distance(value: object) -> float:
+    """Return `max_distance` as a float; NaN and what is no number are refused."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or isnan(value):
+        raise ArgumentTypeError(f"max_distance must be a number, got {value!r}")
+    return float(value)
+
+
+# ---------------------------------------------------------------------------------------------- slots
+
+
+def find_slot(view: View, id: object) -> int:
+    """Return the slot of a record, -1 when it is not in the index."""
+    if not isinstance(id, str):
+        raise ArgumentTypeError(f"ids are str, got {id!r} of type {type(id).__name__}")
+    return view.find(id)
+
+
+def slot_of(view: View, id: object) -> int:
+    """Return the slot of a record that must be in the index.
+
+    Raises
+    ------
+    RecordNotFoundError
+        It is not.
+    """
+    slot = find_slot(view, id)
+    if slot < 0:
+        raise RecordNotFoundError(f"not in the index: {id!r}")
+    return slot
+
+
+def found_slots(view: View, ids: Iterable[str], name: str = "ids") -> list[int]:
+    """Return the slots of those ids that are in the index, each once, in the order given."""
+    slots = map(view.find, check_str_list(ids, name))
+    return list(dict.fromkeys(slot for slot in slots if slot >= 0))
+
+
+def mask_of(view: View, filter: Any, ids: Iterable[str] | None) -> Mask | None:
+    """Return the live slots that a filter and a choice of ids leave, None for all of them.
+
+    Raises
+    ------
+    FilterError
+        The filter cannot be understood.
+    """
+    mask: Mask | None = None
+    if filter is not None:
+        tree = parse_filter(filter)
+        if not matches_everything(tree):
+            mask = view.fields.evaluate(tree, view.n)
+    if ids is not None:
+        chosen = np.zeros(view.n, np.bool_)
+        chosen[found_slots(view, ids)] = True
+        mask = chosen if mask is None else mask & chosen
+    if mask is not None and view.live is not None:
+        mask = mask & view.live
+    return mask
+
+
+def matching_slots(view: View, where: Any) -> NDArray[np.int64]:
+    """Return the live slots that match a filter which must restrict something.
+
+    Raises
+    ------
+    FilterError
+        It matches every record by its very shape.
+    """
+    mask = mask_of(view, where, None)
+    if mask is None:
+        raise FilterError(
+            "an empty filter matches every record and is refused here; clear() empties the index"
+        )
+    return np.flatnonzero(mask)
+
+
+# ---------------------------------------------------------------------------------------------- answers
+
+
+def check_finite(slots: NDArray[np.int64], distances: NDArray[np.float32]) -> None:
+    """Refuse results whose distances are not numbers that can be ranked.
+
+    Raises
+    ------
+    VectorError
+        One of them overflowed float32.
+    """
+    if not np.isfinite(distances[slots >= 0]).all():
+        raise VectorError(
+            "a distance is not finite in float32: vectors or query are too large for this space; scale them"
+        )
+
+
+def build_hits(view: View, slots: Sequence[int], distances: Sequence[float], parts: frozenset[str]) -> Hits:
+    """Return the hits of one query; slots of -1 at the end are padding."""
+    if slots and slots[-1] < 0:
+        slots = slots[: slots.index(-1)]
+    id_of = view.id_of
+    hits: Hits = [{"id": id_of(s), "score": d} for s, d in zip(slots, distances, strict=False)]
+    return with_parts(view, hits, slots, parts)
+
+
+def with_parts(view: View, records: Hits, slots: Sequence[int], parts: frozenset[str]) -> Hits:
+    """Add the wanted parts of each slot to its dict, in place; return the dicts."""
+    readers: dict[str, Callable[[int], Any]] = {
+        "metadata": view.records.metadata,
+        "text": view.records.text,
+        "payload": view.records.payload,
+        "vector": view.vector,
+    }
+    for part in _PARTS:
+        if part in parts:
+            read = readers[part]
+            for record, slot in zip(records, slots, strict=True):
+                record[part] = read(slot)
+    return records
+
+
+def without_slot(slots: list[int], distances: list[float], slot: int) -> None:
+    """Drop one slot from the result of a query, or its last hit where it is not among them; in place."""
+    at = slots.index(slot) if slot in slots else len(slots) - 1
+    del slots[at], distances[at]
+
+
+def shortened(names: Sequence[str]) -> str:
+    """Return a list of ids for a message, cut after the fifth."""
+    shown = ", ".join(map(repr, names[:5]))
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5:,} more"
+
+
+def explain_search(
+    details: Mapping[str, Any],
+    view: View,
+    *,
+    matches: int,
+    top_k: int,
+    ef_search: int | None,
+    filter: Any,
+    mask_s: float,
+    search_s: float,
+) -> SearchExplanation:
+    """Return the explanation of a search from what the collection says of its path."""
+    rest = dict(details)
+    return SearchExplanation(
+        path=str(rest.pop("path", "unknown")),
+        approximate=bool(rest.pop("approximate", False)),
+        matches=matches,
+        total=view.live_count,
+        top_k=top_k,
+        ef_search=ef_search,
+        filter=None if filter is None else repr(filter),
+        distances=rest.pop("distances", None),
+        mask_s=mask_s,
+        search_s=search_s,
+        elapsed_s=mask_s + search_s,
+        details=rest,
+    )
