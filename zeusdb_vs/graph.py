@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ LARGEST_BATCH = 4096
 MOST_LEVELS = 16
 _WIDE_SHARE = 0.2
 """An add of at least this share of what is there prunes in wide rows; a smaller one in place."""
+_LOCAL_REPAIR_SHARE = 50
+"""Removals of less than one in this many slots are repaired around each; more, by a pass over all rows."""
 _SPLITMIX = np.array([0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB], np.uint64)
 
 
@@ -236,6 +238,8 @@ class HNSWGraph:
         live: NDArray[np.bool_],
         ix: NDArray[np.int64],
         scratches: ScratchPool,
+        *,
+        thorough: bool = False,
     ) -> int:
         """Give slots that link to removed ones other neighbours in their place; returns the rows changed.
 
@@ -244,6 +248,7 @@ class HNSWGraph:
         removed : int32 slots removed since the last repair
         live : bool (>= count,), False for every removed slot
         ix : a descriptor of the index
+        thorough : whether to look at every row, so that no link to a removed slot is left
         """
         from zeusdb_vs.kernels import repair
 
@@ -253,7 +258,7 @@ class HNSWGraph:
         changed: list[int] = []
         keep = (self.max_neighbors_0, self.max_neighbors)
         live_address = live.ctypes.data
-        if len(removed) * 50 > self.count:
+        if thorough or len(removed) * _LOCAL_REPAIR_SHARE > self.count:
 
             def repair_all(begin: int, end: int) -> None:
                 scratch = scratches.take(self.count, pool, 1)
@@ -272,7 +277,49 @@ class HNSWGraph:
             scratches.give(scratch)
         return sum(changed)
 
-    def rows(self) -> Iterator[NDArray[np.int32]]:
-        """Yield the level-0 rows chunk by chunk."""
-        for _, view in self.links.spans(0, self.count):
-            yield view
+    def skip(self, stop: int) -> None:
+        """Count slots up to `stop` as in the graph though nothing links to them: they are burned."""
+        if stop > self.count:
+            self._reserve(stop)
+            self.count = stop
+
+    def selected(self, slots: NDArray[np.int64]) -> HNSWGraph:
+        """Return a graph of the given slots only, numbered anew in the given ascending order.
+
+        No row of them may link to a slot that is not among them: see `repair`.
+        """
+        graph = HNSWGraph(self.m, self.ef_construction, self.seed, self.shift)
+        numbers = np.full(self.count + 1, -1, np.int32)  # the last one answers for the padding -1
+        numbers[slots] = np.arange(len(slots), dtype=np.int32)
+        step = 1 << self.shift
+        graph.count = len(slots)
+        graph.links.ensure(len(slots))
+        for start in range(0, len(slots), step):
+            graph.links.write(start, _packed(numbers[self.links.take(slots[start : start + step])]))
+        graph.levels = self.levels.selected(slots)
+        levels = self.levels.take(slots)[:, 0]
+        tall = np.flatnonzero(levels)
+        counts = levels[tall].astype(np.int64)
+        ends = np.cumsum(counts)
+        offsets = np.full((len(slots), 1), -1, np.int32)
+        offsets[tall, 0] = ends - counts
+        graph.upper_offsets.ensure(len(slots))
+        graph.upper_offsets.write(0, offsets)
+        graph.upper_count = int(counts.sum())
+        if len(tall):
+            old = self.upper_offsets.take(slots[tall])[:, 0].astype(np.int64)
+            sources = np.repeat(old - (ends - counts), counts) + np.arange(graph.upper_count)
+            graph.upper.ensure(graph.upper_count)
+            graph.upper.write(0, _packed(numbers[self.upper.take(sources)]))
+        if len(slots):
+            graph.top_level = int(levels.max())
+            graph.entry_point = int(levels.argmax())
+        return graph
+
+
+def _packed(rows: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return rows with their -1 moved to the end, the order of the rest kept."""
+    gone = rows < 0
+    if (gone[:, :-1] & ~gone[:, 1:]).any():
+        rows = np.take_along_axis(rows, np.argsort(gone, axis=1, kind="stable"), axis=1)
+    return rows

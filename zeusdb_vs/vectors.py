@@ -10,8 +10,14 @@ from numpy.typing import NDArray
 from zeusdb_vs.chunks import RowTable, chunk_shift
 from zeusdb_vs.kernels import layout
 from zeusdb_vs.metrics import Metric
-from zeusdb_vs.quantization import ScalarCodec
+from zeusdb_vs.quantization import CALIBRATION_ROWS, Calibration, ScalarCodec, calibrate
+from zeusdb_vs.threads import run_range
 
+
+LEAST_NORM = 1e-15
+GREATEST_NORM = 1e15
+"""Norms beyond these are stored as an inverse of 0: float32 sums over such rows may overflow or lose all digits, so
+kernels take the exact path in float64 for them."""
 
 
 class Vectors:
@@ -42,6 +48,11 @@ class Vectors:
         self.biases: RowTable | None = None
 
     @property
+    def is_coded(self) -> bool:
+        """Whether walks compare codes and not originals."""
+        return self.codes is not None
+
+    @property
     def form_bytes(self) -> int:
         """Bytes of a query form, whatever the code."""
         return layout.QUERY_HEADER + max(4 * self.dim, -(-self.dim // 128) * 128)
@@ -51,8 +62,60 @@ class Vectors:
         first = self.count
         self.originals.ensure(first + len(vectors))
         self.originals.write(first, vectors)
+        if self.metric.is_normalizing:
+            self.inverse_norms.ensure(first + len(vectors))
+            for start, rows in self.originals.spans(first, first + len(vectors)):
+                self.inverse_norms.write(start, _inverse_norms(rows))
         self.count = first + len(vectors)
         return first
+
+    def calibrate(self, live: NDArray[np.bool_]) -> Calibration:
+        """Choose the codes again, from an even sample of the live slots; they are written by `encode`."""
+        slots = np.flatnonzero(live[: self.count])
+        chosen = slots[:: max(1, -(-len(slots) // CALIBRATION_ROWS))]
+        calibration = calibrate(self.metric.prepare(self.originals.take(chosen)), self.metric)
+        self.set_codec(calibration.codec)
+        return calibration
+
+    def set_codec(self, codec: ScalarCodec | None) -> None:
+        """Take other codes; none is written yet. Tables that readers hold are left as they are."""
+        self.codec = codec
+        self.coded = 0
+        self.codes = self.biases = None
+        if codec is not None:
+            self.codes = RowTable(np.uint8, codec.row_bytes, self.shift)
+            if self.metric.form == layout.FORM_L2:
+                self.biases = RowTable(np.float32, 1, self.shift)
+
+    def encode(self) -> None:
+        """Write the codes of the slots that have none yet."""
+        if self.codes is not None:
+            from zeusdb_vs.kernels import codes
+
+            self.codes.ensure(self.count)
+            if self.biases is not None:
+                self.biases.ensure(self.count)
+            ix = np.zeros(layout.SIZE, np.int64)
+            self.describe(ix)
+            first = self.coded
+            run_range(
+                lambda start, stop: codes.encode_rows(ix, first + start, first + stop), self.count - first, 1024
+            )
+        self.coded = self.count
+
+    def selected(self, slots: NDArray[np.integer]) -> Vectors:
+        """Return a copy that holds the given slots only, in the given order."""
+        copy = Vectors(self.dim, self.metric)
+        copy.originals = self.originals.selected(slots)
+        copy.count = len(slots)
+        if self.metric.is_normalizing:
+            copy.inverse_norms = self.inverse_norms.selected(slots)
+        if self.coded == self.count:
+            copy.codec = self.codec
+            copy.codes = None if self.codes is None else self.codes.selected(slots)
+            copy.biases = None if self.biases is None else self.biases.selected(slots)
+            copy.coded = len(slots)
+        return copy
 
     def get(self, slot: int) -> NDArray[np.float32]:
         """Return a copy of the original of `slot`, exactly as it was given."""
@@ -92,3 +155,13 @@ class Vectors:
         """Bytes reserved for originals and for codes."""
         codes = sum(t.memory_bytes for t in (self.codes, self.biases) if t is not None)
         return {"vectors": self.originals.memory_bytes + self.inverse_norms.memory_bytes, "codes": codes}
+
+
+def _inverse_norms(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return 1 / norm of float32 (n, dim) rows as float32 (n, 1), from float64 sums; 0 for extreme norms."""
+    wide = rows.astype(np.float64)
+    norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+    usual = (norms > LEAST_NORM) & (norms < GREATEST_NORM)
+    inverse = np.zeros((len(rows), 1), np.float32)
+    inverse[usual, 0] = 1.0 / norms[usual]
+    return inverse

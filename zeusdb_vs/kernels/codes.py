@@ -1,4 +1,4 @@
-"""Writing code rows: norms, 4-bit and 8-bit codes, the squared norms of decoded rows."""
+"""Writing code rows: 4-bit and 8-bit codes, and the squared norms of decoded rows."""
 
 from __future__ import annotations
 
@@ -26,26 +26,6 @@ from zeusdb_vs.kernels.layout import (
     SPACE_COSINE,
     VECTORS,
 )
-
-_LEAST_NORM = 1e-15
-_GREATEST_NORM = 1e15
-"""Norms beyond these are marked by an inverse of 0: float32 sums over such rows may overflow or lose digits."""
-
-
-@kernel
-def write_norms(ix, start, stop):
-    """Write the inverse norms of slots `start .. stop` (cosine), computed in float64."""
-    dim = ix[DIM]
-    shift = ix[CHUNK_SHIFT]
-    for slot in range(start, stop):
-        x = f32_at(row_address(ix[VECTORS], slot, shift, dim * 4), dim)
-        total = 0.0
-        for d in range(dim):
-            total += np.float64(x[d]) * np.float64(x[d])
-        norm = np.sqrt(total)
-        inverse = 1.0 / norm if _LEAST_NORM < norm < _GREATEST_NORM else 0.0
-        store_f32(row_address(ix[INVERSE_NORMS], slot, shift, 4), np.float32(inverse))
-
 
 @kernel
 def encode_rows(ix, start, stop):

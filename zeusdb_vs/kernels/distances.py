@@ -142,7 +142,7 @@ def exact_distance(ix, query, slot):
     row = row_address(ix[VECTORS], slot, shift, dim * 4)
     if space == SPACE_COSINE:
         inverse = load_f32(row_address(ix[INVERSE_NORMS], slot, shift, 4))
-        if inverse == np.float32(0):  # a norm outside float32's comfort: see encode_rows
+        if inverse == np.float32(0):  # a norm outside float32's comfort: see vectors.py
             return exact_distance_f64(space, query, row, dim)
         return max(np.float32(0), np.float32(1) - dot_f32(query, row, dim) * inverse)
     if space == SPACE_DOT:

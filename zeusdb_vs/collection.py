@@ -1,0 +1,701 @@
+"""One whole of all parts: writes keep them in step, and publish the record that readers take.
+
+The caller lets one writer in at a time. A reader takes `collection.view` once and needs no lock: what a view shows is
+never changed, only followed by another view.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zeusdb_vs import exact as exact_scan
+from zeusdb_vs.errors import VectorError
+from zeusdb_vs.fields import FieldIndexes, FieldsView
+from zeusdb_vs.graph import HNSWGraph
+from zeusdb_vs.ids import Ids
+from zeusdb_vs.inputs import RecordBatch
+from zeusdb_vs.kernels import layout
+from zeusdb_vs.metrics import METRICS
+from zeusdb_vs.planner import Plan, plan
+from zeusdb_vs.quantization import Calibration
+from zeusdb_vs.records import Records, RecordsView
+from zeusdb_vs.scratch import Scratch, ScratchPool
+from zeusdb_vs.threads import run_range
+from zeusdb_vs.vectors import Vectors
+
+logger = logging.getLogger("zeusdb_vs")
+
+SMALLEST_GRAPH = 4096
+"""Below this many slots every search is an exact scan: no graph, no codes, nothing to compile."""
+RECALIBRATION_GROWTH = 4
+"""Codes are chosen again each time the index is this many times as large as when they were chosen."""
+_COMPACT_SHARE = 0.25
+_COMPACT_LEAST = 1024
+_QUERY_GRAIN = 8
+_NO_BUDGET_LEFT = 3
+
+Document = tuple[dict[str, Any] | None, dict[str, Any] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionConfig:
+    """What an index is created with.
+
+    Attributes
+    ----------
+    dim : width of a vector, 1 .. 65,536
+    space : "cosine", "l2", "l1" or "dot"
+    m, ef_construction : as in the HNSW paper
+    expected_size : records expected, a hint
+    seed : of the levels
+    """
+
+    dim: int
+    space: str
+    m: int = 16
+    ef_construction: int = 200
+    expected_size: int = 10_000
+    seed: int = 0
+
+
+@dataclass(slots=True)
+class SearchResult:
+    """Slots and distances of the nearest, and how they were found.
+
+    Attributes
+    ----------
+    slots : int64 (q, k), padded with -1
+    distances : float32 (q, k), padded with inf
+    path : "empty", "exact", "scan", "walk", "two-hop", "two-hop, then scan"
+    ef : pool of the walk
+    computed : distances computed for the queries together, where kernels count them
+    hops : rows of the graph read, likewise
+    """
+
+    slots: NDArray[np.int64]
+    distances: NDArray[np.float32]
+    path: str
+    ef: int = 0
+    computed: int | None = None
+    hops: int | None = None
+
+
+class View:
+    """What readers see: the index as it was at one moment.
+
+    Attributes
+    ----------
+    n : slots
+    live_count : live ones
+    live : bool (>= n,), False for removed slots; None while there are none among the first n
+    records, fields : their views
+    version : grows with every publication
+    ix : descriptor for kernels
+    is_linked : whether there is a graph
+    is_coded : whether walks go on codes apart from the originals
+    names : id of every slot
+    """
+
+    __slots__ = (
+        "_held",
+        "_ids",
+        "_vectors",
+        "fields",
+        "is_coded",
+        "is_linked",
+        "ix",
+        "live",
+        "live_address",
+        "live_count",
+        "n",
+        "names",
+        "records",
+        "scratches",
+        "version",
+    )
+
+    def __init__(
+        self,
+        *,
+        n: int,
+        version: int,
+        ids: Ids,
+        vectors: Vectors,
+        graph: HNSWGraph | None,
+        ix: NDArray[np.int64],
+        scratches: ScratchPool,
+        records: RecordsView,
+        fields: FieldsView,
+    ) -> None:
+        self.n = n
+        self.version = version
+        self.live_count = ids.live_count
+        self.live = ids.live if ids.live_count < n else None
+        self.live_address = 0 if self.live is None else int(self.live.ctypes.data)
+        self.names = ids.names
+        self.ix = ix
+        self.is_linked = graph is not None
+        self.is_coded = vectors.is_coded
+        self.scratches = scratches
+        self.records = records
+        self.fields = fields
+        self._ids = ids
+        self._vectors = vectors
+        self._held = (vectors.held(), None if graph is None else graph.held())
+
+    def find(self, id: str) -> int:
+        """Return the slot of a record, -1 where there is none."""
+        slot = self._ids.slots.get(id, -1)
+        while slot >= self.n:  # replaced since this view was taken: the record it had then
+            slot = self._ids.predecessors.get(slot, -1)
+        if slot >= 0 and self.live is not None and not self.live[slot]:
+            return -1
+        return slot
+
+    def id_of(self, slot: int) -> str:
+        """Return the id of a slot."""
+        return self.names[slot]
+
+    def live_slots(self) -> NDArray[np.int64]:
+        """Return the live slots in the order their records came in, int64."""
+        if self.live is None:
+            return np.arange(self.n, dtype=np.int64)
+        return np.flatnonzero(self.live[: self.n])
+
+    def vector(self, slot: int) -> NDArray[np.float32]:
+        """Return a copy of a vector, exactly as it was given."""
+        return self._vectors.get(slot)
+
+    def pieces(self) -> list[NDArray[np.float32]]:
+        """Return the originals of slots 0 .. n, in chunks."""
+        return self._vectors.originals.pieces(self.n)
+
+
+class Collection:
+    """Records of one vector space.
+
+    Parameters
+    ----------
+    config : what it is created with
+
+    Attributes
+    ----------
+    view : what readers take
+    calibration : how the codes in use were chosen; None while there are none
+    """
+
+    def __init__(self, config: CollectionConfig) -> None:
+        self.config = config
+        self.metric = METRICS[config.space]
+        self.calibration: Calibration | None = None
+        self._version = 0
+        self._calibrated_at = 0
+        self._start_empty()
+        self._publish(0)
+
+    def _start_empty(self) -> None:
+        self._ids = Ids()
+        self._vectors = Vectors(self.config.dim, self.metric)
+        self._records = Records()
+        self._fields = FieldIndexes()
+        self._graph: HNSWGraph | None = None
+        self._unrepaired: list[NDArray[np.int32]] = []
+        self.calibration = None
+        self._calibrated_at = 0
+        self._renew_scratches()
+
+    def _renew_scratches(self) -> None:
+        accepted = 3 * self.config.m + 1
+        self._scratches = ScratchPool(self.config.dim, self._vectors.form_bytes)
+        self._build_scratches = ScratchPool(self.config.dim, self._vectors.form_bytes, accepted)
+
+    # Publication
+
+    def _describe(self) -> NDArray[np.int64]:
+        ix = np.zeros(layout.SIZE, np.int64)
+        self._vectors.describe(ix)
+        ix[layout.ENTRY_POINT] = -1
+        if self._graph is not None:
+            self._graph.describe(ix)
+        return ix
+
+    def _publish(self, n: int) -> None:
+        ix = self._describe()
+        ix[layout.N] = n
+        self._version += 1
+        self.view = View(
+            n=n,
+            version=self._version,
+            ids=self._ids,
+            vectors=self._vectors,
+            graph=self._graph,
+            ix=ix,
+            scratches=self._scratches,
+            records=self._records.view(),
+            fields=self._fields.view(),
+        )
+
+    # Writes
+
+    def add(self, batch: RecordBatch, *, progress: Callable[[int], None] | None = None) -> None:
+        """Store records, replacing those with the same ids; wholly or, if it is interrupted, not at all.
+
+        Parameters
+        ----------
+        batch : checked records, ids unique inside it
+        progress : called with the records searchable so far
+        """
+        first = self.view.n
+        count = len(batch)
+        if count == 0:
+            return
+        claimed = first
+        replaced: list[NDArray[np.int32]] = []
+
+        def published(stop: int) -> None:
+            nonlocal claimed
+            if stop > claimed:
+                replaced.append(self._ids.claim(claimed, stop))
+                claimed = stop
+            self._publish(claimed)
+            if progress is not None:
+                progress(claimed - first)
+
+        try:
+            self._append(batch)
+            self._link(first + count, published)
+        except BaseException:
+            self._withdraw(first, claimed)
+            raise
+        self._unrepaired.extend(part for part in replaced if len(part))
+        self._after_removals()
+
+    def _append(self, batch: RecordBatch) -> None:
+        """Write the records to the slots behind the last, where nobody looks yet."""
+        count = len(batch)
+        first = self._vectors.append(batch.vectors)
+        self._ids.append(batch.ids)
+        if batch.documents is None:
+            self._records.append_empty(count)
+        else:
+            self._records.append(batch.documents)
+        self._fields.append(first, batch.decoded, count)
+
+    def _link(self, stop: int, published: Callable[[int], None]) -> None:
+        """Bring slots up to `stop` into the graph, which is made once there are enough for one."""
+        if stop < SMALLEST_GRAPH and self._graph is None:
+            published(stop)
+            return
+        if self._graph is None:
+            self._start_graph(published)
+        else:
+            if stop >= RECALIBRATION_GROWTH * self._calibrated_at:
+                self._calibrate()
+            self._vectors.encode()
+        assert self._graph is not None
+        self._graph.insert(stop, self._describe, self._build_scratches, published)
+
+    def _start_graph(self, published: Callable[[int], None]) -> None:
+        """Make the graph of an index that was scanned so far; searches go on scanning until it is whole."""
+        self._calibrate()
+        config = self.config
+        graph = HNSWGraph(config.m, config.ef_construction, config.seed, self._vectors.shift)
+        scanned = self.view.n
+
+        def describe() -> NDArray[np.int64]:
+            ix = np.zeros(layout.SIZE, np.int64)
+            self._vectors.describe(ix)
+            graph.describe(ix)
+            return ix
+
+        if scanned:
+            graph.insert(scanned, describe, self._build_scratches, lambda _: None)
+        self._graph = graph
+        if scanned:
+            published(scanned)
+
+    def _calibrate(self) -> None:
+        started = time.perf_counter()
+        self.calibration = self._vectors.calibrate(self._ids.live)
+        self._vectors.encode()
+        self._calibrated_at = self._vectors.count
+        bits = self.calibration.codec.bits if self.calibration.codec else 32
+        elapsed = time.perf_counter() - started
+        logger.debug("codes of %d bits chosen on %d rows in %.2f s", bits, self.calibration.rows, elapsed)
+
+    def _withdraw(self, first: int, claimed: int) -> None:
+        """Undo an add that failed: its slots are burned, what it replaced lives again."""
+        stop = self._vectors.count
+        missing = stop - len(self._ids.names)
+        if missing > 0:
+            self._ids.append([""] * missing)
+        if len(self._records) < stop:
+            self._records.append_empty(stop - len(self._records))
+        self._ids.withdraw(first, claimed, stop)
+        dead = np.arange(first, stop, dtype=np.int32)
+        self._records.forget(dead.astype(np.int64))
+        if self._graph is not None:
+            self._vectors.encode()
+            self._graph.skip(stop)
+            self._unrepaired.append(dead[: max(0, claimed - first)])
+        self._publish(stop)
+
+    def remove(self, slots: NDArray[np.integer]) -> None:
+        """Remove the records of live slots, each named once."""
+        dead = np.asarray(slots, np.int32)
+        if len(dead) == 0:
+            return
+        self._ids.remove(dead)
+        self._publish(self.view.n)
+        self._unrepaired.append(dead)
+        self._after_removals()
+
+    def _after_removals(self) -> None:
+        """Mend the graph around removed slots and let go of what they held."""
+        if not self._unrepaired:
+            return
+        dead = np.concatenate(self._unrepaired)
+        self._unrepaired = []
+        removed = self.view.n - self._ids.live_count
+        if removed >= max(_COMPACT_LEAST, _COMPACT_SHARE * self.view.n):
+            self.compact()
+            return
+        if self._graph is not None:
+            self._graph.repair(dead, self._ids.live, self._describe(), self._build_scratches)
+        self._records.forget(dead.astype(np.int64))
+        self._publish(self.view.n)
+
+    def update(
+        self,
+        slots: NDArray[np.integer],
+        *,
+        metadata: Sequence[str | None] | None = None,
+        text: Sequence[str | None] | None = None,
+        payload: Sequence[str | None] | None = None,
+        old: Sequence[Document] = (),
+        new: Sequence[Document] = (),
+    ) -> None:
+        """Replace what is stored beside the vectors of some live slots; what is not given stays.
+
+        Parameters
+        ----------
+        metadata, text, payload : encoded, parallel to `slots`
+        old, new : decoded (metadata, payload) before and after, parallel to `slots`, for the field indexes
+        """
+        positions = np.asarray(slots, np.int64)
+        self._records.update(positions, metadata=metadata, text=text, payload=payload)
+        if len(old):
+            self._fields.update(positions, old, new)
+        self._publish(self.view.n)
+
+    def compact(self) -> int:
+        """Leave out removed slots; returns how many there were. The order of the records stays."""
+        n = self.view.n
+        slots = self.view.live_slots()
+        removed = n - len(slots)
+        if removed == 0:
+            return 0
+        live = self._ids.live
+        if self._graph is not None:
+            if len(slots) < SMALLEST_GRAPH // 2:
+                self._graph = None
+            else:
+                # Every link to a removed slot is replaced before the slots are numbered anew.
+                everything = np.flatnonzero(~live[:n]).astype(np.int32)
+                self._graph.repair(everything, live, self._describe(), self._build_scratches, thorough=True)
+                self._graph = self._graph.selected(slots)
+        names = self._ids.names
+        self._ids = Ids.from_names([names[slot] for slot in slots.tolist()])
+        self._vectors = self._vectors.selected(slots)
+        if self._graph is None:
+            self._vectors.set_codec(None)
+            self.calibration, self._calibrated_at = None, 0
+        self._records = self._records.take(slots)
+        self._fields = self._fields.take(slots)
+        self._unrepaired = []
+        self._publish(len(slots))
+        return removed
+
+    def rebuild(
+        self, *, m: int | None = None, ef_construction: int | None = None, expected_size: int | None = None
+    ) -> int:
+        """Build the graph anew, with other parameters where given; returns the records in it."""
+        given = {"m": m, "ef_construction": ef_construction, "expected_size": expected_size}
+        config = replace(self.config, **{name: value for name, value in given.items() if value is not None})
+        self.compact()
+        self.config = config
+        self._renew_scratches()
+        n = self.view.n
+        if n >= SMALLEST_GRAPH or self._graph is not None:
+            self._start_graph(lambda _: None)
+        self._publish(n)
+        return n
+
+    def shrink_to_fit(self) -> int:
+        """Give back what is held in reserve; returns the bytes."""
+        before = sum(self.memory_bytes().values())
+        self.compact()
+        self._renew_scratches()
+        self._publish(self.view.n)
+        return max(0, before - sum(self.memory_bytes().values()))
+
+    def clear(self) -> int:
+        """Remove all records; returns how many there were."""
+        count = self.view.live_count
+        self._start_empty()
+        self._publish(0)
+        return count
+
+    # Searches
+
+    def search(
+        self,
+        view: View,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        ef: int | None = None,
+        mask: NDArray[np.bool_] | None = None,
+        exact: bool = False,
+        max_distance: float | None = None,
+    ) -> SearchResult:
+        """Find the k nearest of each query.
+
+        Parameters
+        ----------
+        view : what is searched
+        queries : float32 (q, dim), C order
+        k : >= 1; cut to the records that may be returned
+        ef : pool of a walk; None for the default
+        mask : bool (n,) over slots, True = may be returned; None for all live ones
+        exact : whether to compare with every record that may be returned
+        max_distance : hits further away are left out
+
+        Raises
+        ------
+        VectorError
+            A query is not finite, or zero under cosine, or so large that a distance is not finite.
+        """
+        count = len(queries)
+        matching: NDArray[np.int32] | None = None
+        if mask is None:
+            matches = view.live_count
+        else:
+            allowed = mask[: view.n] if view.live is None else mask[: view.n] & view.live[: view.n]
+            matching = np.flatnonzero(allowed).astype(np.int32)
+            matches = len(matching)
+        width = min(k, matches)
+        if count == 0 or width == 0:
+            return SearchResult(np.full((count, 0), -1), np.empty((count, 0), np.float32), "empty")
+        chosen = plan(
+            n=view.n,
+            matches=matches,
+            k=width,
+            ef=ef,
+            exact=exact,
+            linked=view.is_linked,
+            coded=view.is_coded,
+            masked=mask is not None,
+        )
+        if not view.is_linked and not _kernels_are_loaded():
+            result = self._scan_without_kernels(view, queries, width, None if mask is None else allowed)
+        else:
+            if mask is not None:
+                allowed = np.ascontiguousarray(allowed)
+                mask_address = int(allowed.ctypes.data)
+            else:
+                mask_address = view.live_address
+            result = self._run(view, queries, width, chosen, mask_address, matching)
+        if not np.isfinite(result.distances).all():
+            self._refuse_infinite(result)
+        if max_distance is not None:
+            far = result.distances > max_distance
+            result.slots[far] = -1
+            result.distances[far] = np.inf
+        return result
+
+    def _refuse_infinite(self, result: SearchResult) -> None:
+        bad = np.flatnonzero(((~np.isfinite(result.distances)) & (result.slots >= 0)).any(axis=1))
+        if len(bad):
+            raise VectorError(
+                f"query {int(bad[0])}: a distance is beyond float32 (3.4e38): "
+                "scale the vectors and the query down"
+            )
+
+    def _scan_without_kernels(
+        self, view: View, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None
+    ) -> SearchResult:
+        if allowed is None and view.live is not None:
+            allowed = view.live[: view.n]
+        slots = np.full((len(queries), k), -1, np.int64)
+        distances = np.full((len(queries), k), np.inf, np.float32)
+        pieces = view.pieces()
+        for i, query in enumerate(queries):
+            self._check_query(query, i)
+            found, near = exact_scan.nearest(self.metric, query, pieces, k, allowed)
+            slots[i, : len(found)] = found
+            distances[i, : len(found)] = near
+        return SearchResult(slots, distances, "exact", computed=len(queries) * view.n)
+
+    def _check_query(self, query: NDArray[np.float32], number: int) -> None:
+        if not np.isfinite(query).all():
+            raise _query_error(1 + 4 * number)
+        if self.metric.is_normalizing and not query.any():
+            raise _query_error(2 + 4 * number)
+
+    def _run(
+        self,
+        view: View,
+        queries: NDArray[np.float32],
+        k: int,
+        chosen: Plan,
+        mask_address: int,
+        matching: NDArray[np.int32] | None,
+    ) -> SearchResult:
+        """Run kernels over the queries, on several threads where there are many."""
+        count, dim = queries.shape
+        slots = np.empty((count, k), np.int64)
+        distances = np.empty((count, k), np.float32)
+        result = SearchResult(slots, distances, chosen.path, chosen.ef, 0, 0)
+        query_address = queries.ctypes.data
+        slots_address, distances_address = slots.ctypes.data, distances.ctypes.data
+        totals = threading.Lock()
+        room = max(chosen.ef, chosen.depth, k)
+
+        def piece(start: int, stop: int) -> None:
+            scratch = view.scratches.take(view.n, room, k)
+            at, path = start, chosen.path
+            while at < stop:
+                status = self._call(
+                    view,
+                    scratch,
+                    path,
+                    query_address + at * dim * 4,
+                    stop - at,
+                    k,
+                    chosen,
+                    mask_address,
+                    matching,
+                    slots_address + at * k * 8,
+                    distances_address + at * k * 4,
+                )
+                with totals:
+                    result.computed = (result.computed or 0) + int(scratch.block[layout.COUNT_DISTANCES])
+                    result.hops = (result.hops or 0) + int(scratch.block[layout.COUNT_HOPS])
+                if status == 0:
+                    break
+                failed = at + status // 4
+                if status % 4 != _NO_BUDGET_LEFT:
+                    view.scratches.give(scratch)
+                    raise _query_error(status % 4 + 4 * failed)
+                # This query's walk met more rows than the filter matches: the scan is cheaper and exact.
+                at, path, result.path = failed, "scan" if view.is_coded else "exact", "two-hop, then scan"
+            view.scratches.give(scratch)
+
+        run_range(piece, count, _QUERY_GRAIN)
+        if chosen.path in ("walk", "two-hop"):
+            self._complete(view, queries, k, mask_address, matching, result)
+        return result
+
+    def _call(
+        self,
+        view: View,
+        scratch: Scratch,
+        path: str,
+        queries: int,
+        count: int,
+        k: int,
+        chosen: Plan,
+        mask: int,
+        matching: NDArray[np.int32] | None,
+        out_slots: int,
+        out_distances: int,
+    ) -> int:
+        from zeusdb_vs.kernels import scan, search
+
+        block = scratch.block
+        if path in ("walk", "two-hop"):
+            two_hop = int(path == "two-hop")
+            return int(
+                search.search_graph(
+                    view.ix,
+                    block,
+                    queries,
+                    count,
+                    k,
+                    chosen.ef,
+                    chosen.depth,
+                    mask,
+                    two_hop,
+                    chosen.budget,
+                    out_slots,
+                    out_distances,
+                )
+            )
+        if matching is None and path == "scan":
+            matching = view.live_slots().astype(np.int32)
+        if matching is None:
+            return int(
+                scan.scan_exact(view.ix, block, queries, count, k, 0, view.n, mask, out_slots, out_distances)
+            )
+        address, size = matching.ctypes.data, len(matching)
+        if path == "scan":
+            return int(
+                scan.scan_codes(
+                    view.ix, block, queries, count, k, chosen.depth, address, size, out_slots, out_distances
+                )
+            )
+        return int(
+            scan.scan_exact(view.ix, block, queries, count, k, address, size, 0, out_slots, out_distances)
+        )
+
+    def _complete(
+        self,
+        view: View,
+        queries: NDArray[np.float32],
+        k: int,
+        mask_address: int,
+        matching: NDArray[np.int32] | None,
+        result: SearchResult,
+    ) -> None:
+        """Answer by a scan the queries whose walk found fewer than there are."""
+        short = np.flatnonzero(result.slots[:, k - 1] < 0)
+        if len(short) == 0:
+            return
+        again = Plan("exact", 0, k, 0)
+        rest = self._run(view, np.ascontiguousarray(queries[short]), k, again, mask_address, matching)
+        result.slots[short], result.distances[short] = rest.slots, rest.distances
+        result.path = f"{result.path}, then scan"
+
+    # State
+
+    def memory_bytes(self) -> dict[str, int]:
+        """Bytes held, by part; pages of arrays that were reserved and never written are counted too."""
+        return {
+            **self._vectors.memory_bytes(),
+            "graph": 0 if self._graph is None else self._graph.memory_bytes(),
+            "ids": self._ids.memory_bytes(),
+            "records": self._records.memory_bytes(),
+            "fields": self._fields.memory_bytes(),
+        }
+
+
+def _kernels_are_loaded() -> bool:
+    """Whether this process has compiled code at hand; loading it would cost a small index more than it gives."""
+    return "zeusdb_vs.kernels.scan" in sys.modules
+
+
+def _query_error(status: int) -> VectorError:
+    number, what = divmod(status, 4)
+    if what == 1:
+        return VectorError(f"query {number}: has NaN or infinite values; all must be finite")
+    return VectorError(f"query {number}: is the zero vector, which has no direction under cosine")
