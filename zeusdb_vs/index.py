@@ -31,9 +31,9 @@ from zeusdb_vs.inputs import CheckedRows, admit_rows, check_rows, merge_rows, re
 from zeusdb_vs.reading import (
     Hits,
     build_hits,
-    check_finite,
     check_max_distance,
     chosen_parts,
+    count_in,
     explain_search,
     find_slot,
     found_slots,
@@ -41,6 +41,7 @@ from zeusdb_vs.reading import (
     matching_slots,
     shortened,
     slot_of,
+    slots_in,
     with_parts,
     without_slot,
 )
@@ -312,11 +313,10 @@ class HNSWIndex:
         if not explain:
             return found
         explanation = explain_search(
-            {"path": "empty"} if result is None else result.explanation,
+            result,
             view,
-            matches=view.live_count if mask is None else int(np.count_nonzero(mask)),
+            matches=count_in(view, mask),
             top_k=k,
-            ef_search=ef_search,
             filter=filter,
             mask_s=masked - began,
             search_s=time.perf_counter() - masked,
@@ -349,9 +349,7 @@ class HNSWIndex:
         check_bool(exact, "exact")
         if k == 0 or view.live_count == 0 or len(queries) == 0:
             return None
-        result = self._collection.search(view, queries, k, ef=ef, mask=mask, exact=exact, max_distance=limit)
-        check_finite(result.slots, result.distances)
-        return result
+        return self._collection.search(view, queries, k, ef=ef, mask=mask, exact=exact, max_distance=limit)
 
     def search_arrays(
         self,
@@ -457,8 +455,7 @@ class HNSWIndex:
     def count(self, filter: Any = None) -> int:
         """Return how many records match a filter; all of them without one."""
         view = self._collection.view
-        mask = mask_of(view, filter, None)
-        return view.live_count if mask is None else int(np.count_nonzero(mask))
+        return count_in(view, mask_of(view, filter, None))
 
     def list(
         self, number: int = 10, offset: int = 0, after: str | None = None, *, filter: Any = None
@@ -486,8 +483,7 @@ class HNSWIndex:
         """
         size, skip = check_int(number, "number", 0), check_int(offset, "offset", 0)
         view = self._collection.view
-        mask = mask_of(view, filter, None)
-        slots = view.live_slots() if mask is None else np.flatnonzero(mask)
+        slots = slots_in(view, mask_of(view, filter, None))
         if after is not None:
             if skip:
                 raise ConfigurationError("list takes offset or after, not both")
@@ -534,7 +530,7 @@ class HNSWIndex:
                 slots = matching_slots(view, where).tolist()
             old = view.records.metadata
             new = [{**old(slot), **document} if merge else document for slot in slots]
-            self._replace(slots, "metadata", new)
+            self._replace_metadata(view, slots, new)
         return bool(slots) if id is not None else len(slots)
 
     def update_payload(self, ids: str | Iterable[str], patch: Mapping[str, Any]) -> int:
@@ -556,7 +552,8 @@ class HNSWIndex:
         names = [ids] if isinstance(ids, str) else check_str_list(ids, "ids")
         with self._writing() as view:
             slots = found_slots(view, names)
-            self._replace(slots, "payload", [{**(view.records.payload(s) or {}), **document} for s in slots])
+            new = [{**(view.records.payload(slot) or {}), **document} for slot in slots]
+            self._replace_payload(view, slots, new)
         return len(slots)
 
     def remove_point(self, id: str) -> bool:
@@ -786,12 +783,27 @@ class HNSWIndex:
             self._saved_at = None
             yield self._collection.view
 
-    def _replace(self, slots: Sequence[int], part: str, documents: Sequence[dict[str, Any]]) -> None:
-        """Replace metadata or payload of some slots by checked documents."""
-        if not slots:
-            return
-        texts = [encode_checked(document, what=part) for document in documents]
-        self._collection.update(slots, **{part: texts}, decoded=documents)
+    def _replace_metadata(self, view: View, slots: Sequence[int], new: Sequence[dict[str, Any]]) -> None:
+        if slots:
+            payloads = [view.records.payload(slot) for slot in slots]
+            self._collection.update(
+                np.array(slots, np.int64),
+                metadata=[
+                    encode_checked(document, what="metadata") if document else None for document in new
+                ],
+                old=[(view.records.metadata(slot), kept) for slot, kept in zip(slots, payloads, strict=True)],
+                new=list(zip(new, payloads, strict=True)),
+            )
+
+    def _replace_payload(self, view: View, slots: Sequence[int], new: Sequence[dict[str, Any]]) -> None:
+        if slots:
+            metadata = [view.records.metadata(slot) for slot in slots]
+            self._collection.update(
+                np.array(slots, np.int64),
+                payload=[encode_checked(document, what="payload") for document in new],
+                old=[(kept, view.records.payload(slot)) for slot, kept in zip(slots, metadata, strict=True)],
+                new=list(zip(metadata, new, strict=True)),
+            )
 
 
 # ---------------------------------------------------------------------------------------------- helpers

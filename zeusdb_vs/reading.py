@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import isnan
 from typing import Any
 
@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeusdb_vs.checks import check_bool, check_str_list, did_you_mean
-from zeusdb_vs.collection import View
+from zeusdb_vs.collection import SearchResult, View
 from zeusdb_vs.errors import (
     ArgumentTypeError,
     ConfigurationError,
     FilterError,
     RecordNotFoundError,
-    VectorError,
 )
 from zeusdb_vs.filters import matches_everything, parse_filter
 from zeusdb_vs.results import SearchExplanation
@@ -87,7 +86,7 @@ def found_slots(view: View, ids: Iterable[str], name: str = "ids") -> list[int]:
 
 
 def mask_of(view: View, filter: Any, ids: Iterable[str] | None) -> Mask | None:
-    """Return the live slots that a filter and a choice of ids leave, None for all of them.
+    """Return the slots that a filter and a choice of ids leave, None for all; removed slots are unspecified.
 
     Raises
     ------
@@ -103,9 +102,21 @@ def mask_of(view: View, filter: Any, ids: Iterable[str] | None) -> Mask | None:
         chosen = np.zeros(view.n, np.bool_)
         chosen[found_slots(view, ids)] = True
         mask = chosen if mask is None else mask & chosen
-    if mask is not None and view.live is not None:
-        mask = mask & view.live
     return mask
+
+
+def slots_in(view: View, mask: Mask | None) -> NDArray[np.int64]:
+    """Return the live slots of a mask, in the order their records came in."""
+    if mask is None:
+        return view.live_slots()
+    return np.flatnonzero(mask if view.live is None else mask & view.live[: view.n])
+
+
+def count_in(view: View, mask: Mask | None) -> int:
+    """Return how many live slots a mask has."""
+    if mask is None:
+        return view.live_count
+    return int(np.count_nonzero(mask if view.live is None else mask & view.live[: view.n]))
 
 
 def matching_slots(view: View, where: Any) -> NDArray[np.int64]:
@@ -121,24 +132,10 @@ def matching_slots(view: View, where: Any) -> NDArray[np.int64]:
         raise FilterError(
             "an empty filter matches every record and is refused here; clear() empties the index"
         )
-    return np.flatnonzero(mask)
+    return slots_in(view, mask)
 
 
 # ---------------------------------------------------------------------------------------------- answers
-
-
-def check_finite(slots: NDArray[np.int64], distances: NDArray[np.float32]) -> None:
-    """Refuse results whose distances are not numbers that can be ranked.
-
-    Raises
-    ------
-    VectorError
-        One of them overflowed float32.
-    """
-    if not np.isfinite(distances[slots >= 0]).all():
-        raise VectorError(
-            "a distance is not finite in float32: vectors or query are too large for this space; scale them"
-        )
 
 
 def build_hits(view: View, slots: Sequence[int], distances: Sequence[float], parts: frozenset[str]) -> Hits:
@@ -179,29 +176,28 @@ def shortened(names: Sequence[str]) -> str:
 
 
 def explain_search(
-    details: Mapping[str, Any],
+    result: SearchResult | None,
     view: View,
     *,
     matches: int,
     top_k: int,
-    ef_search: int | None,
     filter: Any,
     mask_s: float,
     search_s: float,
 ) -> SearchExplanation:
-    """Return the explanation of a search from what the collection says of its path."""
-    rest = dict(details)
+    """Return the explanation of a search; a result of None means that there was nothing to search."""
+    path = "empty" if result is None else result.path
     return SearchExplanation(
-        path=str(rest.pop("path", "unknown")),
-        approximate=bool(rest.pop("approximate", False)),
+        path=path,
+        approximate=path not in ("empty", "exact"),
         matches=matches,
         total=view.live_count,
         top_k=top_k,
-        ef_search=ef_search,
+        ef_search=result.ef if result is not None and result.ef else None,
         filter=None if filter is None else repr(filter),
-        distances=rest.pop("distances", None),
+        distances=0 if result is None else result.computed,
+        hops=0 if result is None else result.hops,
         mask_s=mask_s,
         search_s=search_s,
         elapsed_s=mask_s + search_s,
-        details=rest,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypedDict
 
 
@@ -71,25 +71,25 @@ class SearchExplanation:
     Attributes
     ----------
     path : str
-        ``"empty"``, ``"scan"`` (exact), or the kind of graph walk.
+        ``"empty"``; ``"exact"``: every matching vector compared; ``"scan"``: every matching code compared
+        and the best reranked; ``"walk"``: through the graph; ``"two-hop"``: through the matching part of
+        the graph; with ``", then scan"`` behind it where a walk came out short.
     approximate : bool
-        Whether a record nearer than the last hit may have been missed.
+        Whether a nearer record may have been missed.
     matches : int
-        Live records the filter let through; all of them without a filter.
+        Records that could be returned.
     total : int
-        Live records in the index.
+        Records in the index.
     top_k : int
-        Neighbours asked for.
+        Neighbors asked for.
     ef_search : int or None
-        Width of the walk asked for; None stands for the default.
+        Width of the walk, None where nothing was walked.
     filter : str or None
-        The filter as it was understood.
-    distances : int or None
-        Distances computed, where the path counts them.
+        The filter as given.
+    distances, hops : int or None
+        Distances computed and graph rows read, for all queries together; None where they are not counted.
     mask_s, search_s, elapsed_s : float
-        Seconds spent on the filter, on the search itself, and on the whole call.
-    details : dict
-        Further figures of the path taken.
+        Seconds spent on the filter, on the search and its hits, and altogether.
     """
 
     path: str
@@ -100,10 +100,10 @@ class SearchExplanation:
     ef_search: int | None
     filter: str | None
     distances: int | None
+    hops: int | None
     mask_s: float
     search_s: float
     elapsed_s: float
-    details: dict[str, Any] = field(default_factory=dict)
 
 
 class ExplainedHits(list[Any]):
