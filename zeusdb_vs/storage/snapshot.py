@@ -392,6 +392,8 @@ def _write_generation(directory: Path, snapshot: Snapshot, files: _Files, genera
 
 def _commit(directory: Path, manifest: Manifest) -> None:
     data = manifest.to_bytes()
+    if fsio.kind_of(directory / MANIFEST_TMP) is not None:
+        fsio.unlink(directory / MANIFEST_TMP)
     with _new_file(directory / MANIFEST_TMP) as file:
         file.write(data)
     fsio.replace(directory / MANIFEST_TMP, directory / MANIFEST)
@@ -476,7 +478,7 @@ def _clear(directory: Path, keep: Manifest | None) -> None:
         is_stale = keep is not None and (
             (name in FILES and name not in keep.files) or (journal and int(journal.group(1)) < kept)
         )
-        if is_stale or name == MANIFEST_TMP:
+        if is_stale:
             with _only_logged(directory, f"{name} could not be removed"):
                 fsio.unlink(directory / name)
 
