@@ -10,7 +10,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeusdb_vs import exact as exact_scan
-from zeusdb_vs.errors import VectorError
+from zeusdb_vs.arrays import checked_number
+from zeusdb_vs.errors import CorruptIndexError, VectorError
 from zeusdb_vs.fields import FieldIndexes, FieldsView
 from zeusdb_vs.graph import HNSWGraph
 from zeusdb_vs.ids import Ids
@@ -677,6 +678,75 @@ class Collection:
         result.path = f"{result.path}, then scan"
 
     # State
+
+    def state(self) -> dict[str, Any]:
+        """Return the whole, by file name: named arrays for binary files, JSON texts for the others.
+
+        Removed slots are compacted away first, so that nothing of them is saved.
+        """
+        self.compact()
+        vectors = self._vectors.state()
+        n = self.view.n
+        graph = self._graph or HNSWGraph(
+            self.config.m, self.config.ef_construction, self.config.seed, self._vectors.shift
+        )
+        files: dict[str, Any] = {
+            "mappings.bin": self._ids.state(),
+            "vectors.bin": vectors["vectors"],
+            "hnsw_index.hnsw.graph": graph.state(),
+            "fields.bin": self._fields.state(),
+        }
+        if "codes" in vectors:
+            files["codes.bin"] = vectors["codes"]
+        if self._graph is not None:
+            files["hnsw_index.hnsw.graph"]["calibrated_at"] = self._calibrated_at
+        records = self._records.state()
+        files["metadata.json"] = records.get("metadata", [None] * n)
+        for column, name in (("text", "texts.json"), ("payload", "payloads.json")):
+            if column in records:
+                files[name] = records[column]
+        return files
+
+    @classmethod
+    def from_state(cls, files: Mapping[str, Any], config: CollectionConfig) -> Collection:
+        """Return the collection that `files` describe, every part checked by itself and against the others.
+
+        Raises
+        ------
+        CorruptIndexError
+            A part is missing, damaged, or does not fit the others.
+        """
+        for name in ("mappings.bin", "vectors.bin", "hnsw_index.hnsw.graph", "metadata.json"):
+            if name not in files:
+                raise CorruptIndexError(f"{name} is missing")
+        collection = cls(config)
+        parts = {"vectors": files["vectors.bin"]}
+        if "codes.bin" in files:
+            parts["codes"] = files["codes.bin"]
+        vectors = Vectors.from_state(parts, config.dim, collection.metric)
+        n = vectors.count
+        ids = Ids.from_state(files["mappings.bin"])
+        if len(ids.names) != n:
+            raise CorruptIndexError(f"mappings.bin has {len(ids.names)} ids, vectors.bin {n} vectors")
+        graph_state = files["hnsw_index.hnsw.graph"]
+        if "calibrated_at" in graph_state:
+            graph = HNSWGraph.from_state(
+                graph_state, n, config.m, config.ef_construction, config.seed, vectors.shift
+            )
+            collection._graph = graph
+            collection._calibrated_at = int(
+                checked_number(graph_state, "hnsw_index.hnsw.graph", "calibrated_at", 1, 1 << 31)
+            )
+        elif n >= SMALLEST_GRAPH or vectors.is_coded:
+            raise CorruptIndexError(f"hnsw_index.hnsw.graph holds no graph of the {n} vectors")
+        columns = {"metadata": "metadata.json", "text": "texts.json", "payload": "payloads.json"}
+        lines = {column: files[name] for column, name in columns.items() if name in files}
+        collection._vectors, collection._ids = vectors, ids
+        collection._records = Records.from_state(lines, n)
+        collection._fields = FieldIndexes.from_state(files["fields.bin"], n)
+        collection._renew_scratches()
+        collection._publish(n)
+        return collection
 
     def memory_bytes(self) -> dict[str, int]:
         """Bytes held, by part; pages of arrays that were reserved and never written are counted too."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zeusdb_vs.arrays import checked_array, checked_number
 from zeusdb_vs.chunks import RowTable
+from zeusdb_vs.errors import CorruptIndexError
 from zeusdb_vs.kernels import layout
 from zeusdb_vs.scratch import ScratchPool
 from zeusdb_vs.threads import run_range
 
+_FILE = "hnsw_index.hnsw.graph"
 BATCH_FRACTION = 0.02
 SMALLEST_BATCH = 512
 LARGEST_BATCH = 4096
@@ -99,10 +102,14 @@ class HNSWGraph:
 
     def _reserve(self, stop: int) -> None:
         """Give slots `count .. stop` rows and levels."""
+        self.links.ensure(stop)
+        self._reserve_levels(draw_levels(self.count, stop - self.count, self.m, self.seed))
+
+    def _reserve_levels(self, levels: NDArray[np.uint8]) -> None:
+        """Give the slots behind `count` the levels named, and upper rows for them."""
         first = self.count
-        levels = draw_levels(first, stop - first, self.m, self.seed)
-        for table in (self.links, self.upper_offsets, self.levels):
-            table.ensure(stop)
+        for table in (self.upper_offsets, self.levels):
+            table.ensure(first + len(levels))
         self.levels.write(first, levels[:, None])
         offsets = np.full(len(levels), -1, np.int32)
         tall = np.flatnonzero(levels)
@@ -134,7 +141,9 @@ class HNSWGraph:
             self._widen()
         try:
             while self.count < stop:
-                size = min(LARGEST_BATCH, max(SMALLEST_BATCH, int(self.count * BATCH_FRACTION)), stop - self.count)
+                size = min(
+                    LARGEST_BATCH, max(SMALLEST_BATCH, int(self.count * BATCH_FRACTION)), stop - self.count
+                )
                 self._insert_batch(self.count + size, describe(), scratches)
                 published(self.count)
         finally:
@@ -277,6 +286,58 @@ class HNSWGraph:
             scratches.give(scratch)
         return sum(changed)
 
+    def state(self) -> dict[str, Any]:
+        """Return the graph as named arrays and numbers. The rows are copies: they change in place."""
+        count, upper = self.count, self.upper_count
+        return {
+            "entry_point": self.entry_point,
+            "top_level": self.top_level,
+            "levels": np.concatenate([np.empty((0, 1), np.uint8), *self.levels.pieces(count)])[:, 0],
+            "links": [piece.copy() for piece in self.links.pieces(count)]
+            or [np.empty((0, self.max_neighbors_0), np.int32)],
+            "upper": [piece.copy() for piece in self.upper.pieces(upper)]
+            or [np.empty((0, self.max_neighbors), np.int32)],
+        }
+
+    @classmethod
+    def from_state(
+        cls, state: Mapping[str, Any], n: int, m: int, ef_construction: int, seed: int, shift: int
+    ) -> HNSWGraph:
+        """Return the graph of `n` slots that `state` describes, every link checked.
+
+        Raises
+        ------
+        CorruptIndexError
+            An array is missing or of the wrong shape, or a link, level or entry point leads nowhere.
+        """
+        graph = cls(m, ef_construction, seed, shift)
+        levels = checked_array(state, _FILE, "levels", "|u1", (n,))
+        links = checked_array(state, _FILE, "links", "<i4", (n, graph.max_neighbors_0))
+        rows = int(levels.sum(dtype=np.int64))
+        upper = checked_array(state, _FILE, "upper", "<i4", (rows, m))
+        entry = int(checked_number(state, _FILE, "entry_point", -1, n - 1))
+        top = int(checked_number(state, _FILE, "top_level", -1, MOST_LEVELS - 1))
+        highest = int(levels.max()) if n else -1
+        if top != highest or (n > 0) != (entry >= 0) or (n and int(levels[entry]) != top):
+            raise CorruptIndexError(
+                f"{_FILE}: entry point {entry} and top level {top} do not fit levels up to {highest}"
+            )
+        for name, part in (("links", links), ("upper", upper)):
+            if part.size and not (-1 <= int(part.min()) and int(part.max()) < n):
+                raise CorruptIndexError(f"{_FILE}: {name} lead to slots that do not exist")
+        counts = levels[levels > 0].astype(np.int64)
+        # Level of each upper row: 1, 2, .. of each tall slot in turn.
+        row_levels = np.arange(rows) - np.repeat(np.cumsum(counts) - counts, counts) + 1
+        targets = np.where(upper < 0, 0, levels[upper] if n else 0)
+        if rows and ((upper >= 0) & (targets < row_levels[:, None])).any():
+            raise CorruptIndexError(f"{_FILE}: upper rows link to slots that are not on their level")
+        graph._reserve_levels(levels)
+        graph.links = RowTable.from_rows(_writable(links), shift, fill=-1)
+        if rows:
+            graph.upper = RowTable.from_rows(_writable(upper), shift, fill=-1)
+        graph.count, graph.entry_point, graph.top_level = n, entry, top
+        return graph
+
     def skip(self, stop: int) -> None:
         """Count slots up to `stop` as in the graph though nothing links to them: they are burned."""
         if stop > self.count:
@@ -292,29 +353,26 @@ class HNSWGraph:
         numbers = np.full(self.count + 1, -1, np.int32)  # the last one answers for the padding -1
         numbers[slots] = np.arange(len(slots), dtype=np.int32)
         step = 1 << self.shift
-        graph.count = len(slots)
         graph.links.ensure(len(slots))
         for start in range(0, len(slots), step):
             graph.links.write(start, _packed(numbers[self.links.take(slots[start : start + step])]))
-        graph.levels = self.levels.selected(slots)
         levels = self.levels.take(slots)[:, 0]
+        graph._reserve_levels(levels)
         tall = np.flatnonzero(levels)
-        counts = levels[tall].astype(np.int64)
-        ends = np.cumsum(counts)
-        offsets = np.full((len(slots), 1), -1, np.int32)
-        offsets[tall, 0] = ends - counts
-        graph.upper_offsets.ensure(len(slots))
-        graph.upper_offsets.write(0, offsets)
-        graph.upper_count = int(counts.sum())
         if len(tall):
+            counts = levels[tall].astype(np.int64)
             old = self.upper_offsets.take(slots[tall])[:, 0].astype(np.int64)
-            sources = np.repeat(old - (ends - counts), counts) + np.arange(graph.upper_count)
-            graph.upper.ensure(graph.upper_count)
+            sources = np.repeat(old - (np.cumsum(counts) - counts), counts) + np.arange(graph.upper_count)
             graph.upper.write(0, _packed(numbers[self.upper.take(sources)]))
+        graph.count = len(slots)
         if len(slots):
             graph.top_level = int(levels.max())
             graph.entry_point = int(levels.argmax())
         return graph
+
+
+def _writable(rows: NDArray[np.int32]) -> NDArray[np.int32]:
+    return rows if rows.flags.writeable else rows.copy()
 
 
 def _packed(rows: NDArray[np.int32]) -> NDArray[np.int32]:

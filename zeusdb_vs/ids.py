@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from zeusdb_vs.arrays import checked_array
+from zeusdb_vs.errors import CorruptIndexError
 
 
 class Ids:
@@ -36,6 +41,38 @@ class Ids:
         ids.append(names)
         ids.claim(0, len(names))
         return ids
+
+    def state(self) -> dict[str, Any]:
+        """Return the names, all of them live, as UTF-8 bytes and the offset of each."""
+        encoded = [name.encode() for name in self.names]
+        offsets = np.zeros(len(encoded) + 1, np.int64)
+        np.cumsum([len(text) for text in encoded], out=offsets[1:])
+        return {"id_bytes": np.frombuffer(b"".join(encoded), np.uint8), "id_offsets": offsets}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Ids:
+        """Return the ids that `state` describes, checked.
+
+        Raises
+        ------
+        CorruptIndexError
+            The bytes are not UTF-8, the offsets do not fit, an id is empty or stands twice.
+        """
+        data = checked_array(state, "mappings.bin", "id_bytes", "|u1", (None,)).tobytes()
+        offsets = checked_array(state, "mappings.bin", "id_offsets", "<i8", (None,))
+        fits = (
+            len(offsets) > 0 and offsets[0] == 0 and offsets[-1] == len(data) and (np.diff(offsets) > 0).all()
+        )
+        if not fits:
+            raise CorruptIndexError("mappings.bin: id_offsets do not cut id_bytes into ids")
+        cuts = offsets.tolist()
+        try:
+            names = [data[start:stop].decode() for start, stop in pairwise(cuts)]
+        except UnicodeDecodeError as error:
+            raise CorruptIndexError(f"mappings.bin: an id is not UTF-8 ({error})") from None
+        if len(set(names)) != len(names):
+            raise CorruptIndexError("mappings.bin: an id stands twice")
+        return cls.from_names(names)
 
     def append(self, names: Sequence[str]) -> None:
         """Name the slots behind the last; nobody finds them before `claim`."""

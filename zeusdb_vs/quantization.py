@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zeusdb_vs.arrays import checked_array, checked_number
+from zeusdb_vs.errors import CorruptIndexError
 from zeusdb_vs.metrics import Metric
 
 _CLIP_RANGE = np.linspace(1.8, 5.0, 17)
@@ -74,7 +78,10 @@ class ScalarCodec:
         # Clipping the tails buys a finer step: take the range with the least squared error on a part of the sample.
         part = rows[: 4096 if dim <= 512 else 1024]
         for width in _CLIP_RANGE:
-            left, right = np.maximum(low, mean - width * deviation), np.minimum(high, mean + width * deviation)
+            left, right = (
+                np.maximum(low, mean - width * deviation),
+                np.minimum(high, mean + width * deviation),
+            )
             if uniform:
                 half_range = np.full(dim, (right - left).max() / 2)
             else:
@@ -94,6 +101,39 @@ class ScalarCodec:
         extreme = step * top / 2 if centered else np.abs(mid) + step * top / 2
         expand = float(step.max()) if uniform else float((extreme * step).max()) / 127
         return cls(bits, mid32, step32, expand, uniform)
+
+    def state(self) -> dict[str, Any]:
+        """Return what makes up the codec: named arrays and numbers."""
+        return {
+            "bits": self.bits,
+            "uniform": int(self.uniform),
+            "mid": self.mid,
+            "step": self.step,
+            "expand_scale": self.expand_scale,
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], dim: int) -> ScalarCodec:
+        """Return the codec that `state` describes, checked.
+
+        Raises
+        ------
+        CorruptIndexError
+            A part is missing or impossible.
+        """
+        bits = int(checked_number(state, "codes.bin", "bits", 4, 8))
+        if bits not in DIMS_PER_BLOCK:
+            raise CorruptIndexError(f"codes.bin: codes have {bits} bits, must have 4 or 8")
+        block = DIMS_PER_BLOCK[bits]
+        padded = -(-dim // block) * block
+        mid = checked_array(state, "codes.bin", "mid", "<f4", (padded,))
+        step = checked_array(state, "codes.bin", "step", "<f4", (padded,))
+        if not (np.isfinite(mid).all() and np.isfinite(step).all() and (step >= 0).all()):
+            raise CorruptIndexError("codes.bin: mid or step is not finite, or a step is negative")
+        expand = checked_number(state, "codes.bin", "expand_scale", 0.0, float(np.finfo(np.float32).max))
+        uniform = bool(checked_number(state, "codes.bin", "uniform", 0, 1))
+        # Own copies: kernels keep their addresses.
+        return cls(bits, mid.copy(), step.copy(), expand, uniform)
 
     def decoded(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what float32 (n, dim) rows become when they are coded and decoded again."""

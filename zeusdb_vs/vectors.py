@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zeusdb_vs.arrays import checked_array
 from zeusdb_vs.chunks import RowTable, chunk_shift
+from zeusdb_vs.errors import CorruptIndexError
 from zeusdb_vs.kernels import layout
 from zeusdb_vs.metrics import Metric
 from zeusdb_vs.quantization import CALIBRATION_ROWS, Calibration, ScalarCodec, calibrate
@@ -99,7 +102,9 @@ class Vectors:
             self.describe(ix)
             first = self.coded
             run_range(
-                lambda start, stop: codes.encode_rows(ix, first + start, first + stop), self.count - first, 1024
+                lambda start, stop: codes.encode_rows(ix, first + start, first + stop),
+                self.count - first,
+                1024,
             )
         self.coded = self.count
 
@@ -150,6 +155,58 @@ class Vectors:
         """Return what a descriptor points to and whoever keeps it must keep alive."""
         tables = [self.originals, self.inverse_norms, self.codes, self.biases]
         return (self.codec, *((t.table, tuple(t.chunks)) for t in tables if t is not None))
+
+    def state(self) -> dict[str, dict[str, Any]]:
+        """Return the originals and, where there are any, the codes: named arrays in chunks, which never change."""
+        state: dict[str, dict[str, Any]] = {
+            "vectors": {"vectors": self.originals.pieces(self.count) or [np.empty((0, self.dim), np.float32)]}
+        }
+        if self.codec is not None and self.codes is not None:
+            state["codes"] = {**self.codec.state(), "codes": self.codes.pieces(self.count)}
+            if self.biases is not None:
+                state["codes"]["biases"] = self.biases.pieces(self.count)
+        return state
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Mapping[str, Any]], dim: int, metric: Metric) -> Vectors:
+        """Return the vectors that `state` describes, every value checked.
+
+        Raises
+        ------
+        CorruptIndexError
+            An array is missing, has the wrong type or shape, or holds what no vector or code can be.
+        """
+        rows = checked_array(state["vectors"], "vectors.bin", "vectors", "<f4", (None, dim))
+        vectors = cls(dim, metric)
+        count = len(rows)
+        vectors.originals = RowTable.from_rows(rows, vectors.shift)
+        vectors.count = count
+        if metric.is_normalizing:
+            vectors.inverse_norms.ensure(count)
+        for start, view in vectors.originals.spans(0, count):
+            # A sum is not finite when one of its terms is not, unless it overflows: then look at each.
+            with np.errstate(over="ignore", invalid="ignore"):
+                is_finite = np.isfinite(view.sum(dtype=np.float64)) or np.isfinite(view).all()
+            if not is_finite:
+                raise CorruptIndexError("vectors.bin: a vector has NaN or infinite values")
+            if metric.is_normalizing:
+                if not view.any(axis=1).all():
+                    raise CorruptIndexError("vectors.bin: a zero vector in a cosine index")
+                vectors.inverse_norms.write(start, _inverse_norms(view))
+        if "codes" in state:
+            codec = ScalarCodec.from_state(state["codes"], dim)
+            if codec.uniform != (metric.form == layout.FORM_L1):
+                raise CorruptIndexError("codes.bin: the codes are those of another space")
+            vectors.codec = codec
+            codes = checked_array(state["codes"], "codes.bin", "codes", "|u1", (count, codec.row_bytes))
+            vectors.codes = RowTable.from_rows(codes, vectors.shift)
+            if metric.form == layout.FORM_L2:
+                biases = checked_array(state["codes"], "codes.bin", "biases", "<f4", (count, 1))
+                if not np.isfinite(biases).all():
+                    raise CorruptIndexError("codes.bin: biases are not finite")
+                vectors.biases = RowTable.from_rows(biases, vectors.shift)
+            vectors.coded = count
+        return vectors
 
     def memory_bytes(self) -> dict[str, int]:
         """Bytes reserved for originals and for codes."""

@@ -166,7 +166,9 @@ def _keep_published(pool, size, n):
 
 
 @kernel
-def find_neighbors(ix, scratch, slots, count, start, stop, ef_construction, most_0, most_upper, fill_0, fill_upper):
+def find_neighbors(
+    ix, scratch, slots, count, start, stop, ef_construction, most_0, most_upper, fill_0, fill_upper
+):
     """Phase A: fill the rows of `slots[start:stop]` from searches of the published graph and a scan of the batch.
 
     The batch is scanned because its members are not in the graph yet: records that arrive in clusters (sorted by
@@ -253,7 +255,10 @@ def pool_row(ix, scratch, form, row, width, size, limit):
         slot = load_i32(row + j * 4)
         if slot < 0:
             break
-        if slot < limit and insert_key(pool, size, capacity, make_key(code_distance(ix, form, slot), slot)) >= 0:
+        if (
+            slot < limit
+            and insert_key(pool, size, capacity, make_key(code_distance(ix, form, slot), slot)) >= 0
+        ):
             size = min(size + 1, capacity)
     return size
 

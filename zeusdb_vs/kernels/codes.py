@@ -27,6 +27,7 @@ from zeusdb_vs.kernels.layout import (
     VECTORS,
 )
 
+
 @kernel
 def encode_rows(ix, start, stop):
     """Write the codes, and under FORM_L2 the squared norms of the decoded rows, of slots `start .. stop`."""

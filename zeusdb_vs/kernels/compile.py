@@ -41,7 +41,9 @@ def _host_features() -> frozenset[str]:
     return frozenset(name for name, on in binding.get_host_cpu_features().items() if on)
 
 
-_SWITCHED_OFF = frozenset(f for f in os.environ.get("ZEUSDB_VS_DISABLE_CPU_FEATURES", "").lower().split(",") if f)
+_SWITCHED_OFF = frozenset(
+    f for f in os.environ.get("ZEUSDB_VS_DISABLE_CPU_FEATURES", "").lower().split(",") if f
+)
 _FEATURES = _host_features() - _SWITCHED_OFF
 
 HAS_VNNI512 = {"avx512vnni", "avx512bw", "avx512f"} <= _FEATURES and not JIT_DISABLED
@@ -56,7 +58,9 @@ def _sources_digest() -> str:
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode())
         digest.update(path.read_bytes())
-    digest.update(repr((numba.__version__, llvmlite.__version__, sys.version_info[:3], sorted(_FEATURES))).encode())
+    digest.update(
+        repr((numba.__version__, llvmlite.__version__, sys.version_info[:3], sorted(_FEATURES))).encode()
+    )
     return digest.hexdigest()[:16]
 
 
@@ -70,7 +74,9 @@ def _is_private(folder: Path) -> bool:
 
 def _user_cache_folder() -> Path:
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "zeusdb-vs" / "Cache"
+        return (
+            Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "zeusdb-vs" / "Cache"
+        )
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "zeusdb-vs"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zeusdb-vs"
@@ -172,7 +178,12 @@ def kernel(function: F) -> F:
 def inline_kernel(function: F) -> F:
     """Like `kernel`, and inlined into its callers by LLVM: for the small pieces of a hot loop."""
     compiled = numba.njit(
-        nogil=True, error_model="numpy", fastmath=FASTMATH, boundscheck=None, forceinline=True, no_cpython_wrapper=True
+        nogil=True,
+        error_model="numpy",
+        fastmath=FASTMATH,
+        boundscheck=None,
+        forceinline=True,
+        no_cpython_wrapper=True,
     )(function)
     if CACHE_FOLDER is not None:
         compiled._cache = _KernelCache(compiled.py_func)

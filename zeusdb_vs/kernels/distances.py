@@ -223,7 +223,9 @@ def prepare_query_form(ix, exact, out):
         scale = ix_expand(ix)  # the one step of all dimensions
         inverse = np.float32(1) / scale if scale > np.float32(0) else np.float32(0)
         for d in range(dim):
-            codes[d] = np.uint8(min(np.float32(255), max(np.float32(0), (q[d] - mid[d]) * inverse + half + np.float32(0.5))))
+            codes[d] = np.uint8(
+                min(np.float32(255), max(np.float32(0), (q[d] - mid[d]) * inverse + half + np.float32(0.5)))
+            )
         for d in range(dim, padded):
             codes[d] = np.uint8(0)
         store_f32(out, np.float32(0))
@@ -396,7 +398,10 @@ def code_distances(ix, form, slots, count, out):
     if ix[FORM] == FORM_L2:
         bias = ix[CODE_BIAS]
         for i in range(count):
-            store_f32(out + i * 4, load_f32(out + i * 4) + load_f32(row_address(bias, load_i32(slots + i * 4), shift, 4)))
+            store_f32(
+                out + i * 4,
+                load_f32(out + i * 4) + load_f32(row_address(bias, load_i32(slots + i * 4), shift, 4)),
+            )
 
 
 @kernel

@@ -357,4 +357,3 @@ def search_graph(ix, scratch, queries, count, k, ef, depth, mask, two_hop, budge
         found = rerank_pool(ix, scratch, size, k, depth, mask)
         write_results(scratch, found, k, out_slots + i * k * 8, out_distances + i * k * 4)
     return np.int64(0)
-
