@@ -1,0 +1,657 @@
+"""Field indexes: which records a filter matches, for every field, without any being declared.
+
+Records are folded into segments of up to 65,536 (see ``filtering/segments.py``): the newest few stay as they came
+in a tail, a full tail becomes a segment, and segments of like size are united, so that each record is folded a
+handful of times in all. Segments never change. A change of a record puts its new content beside the columns, and
+enough of them are folded in; deleted records are dropped at the next folding, and at the latest when saved.
+
+What a reader holds is a `FieldsView`: segments, and the tail up to the number of records that the reader asks for.
+One writer at a time; readers take no lock.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zeusdb_vs.errors import FilterError
+from zeusdb_vs.filtering.columns import MAX_SIZE, Column, Matches
+from zeusdb_vs.filtering.matching import prepare, strangers
+from zeusdb_vs.filtering.packing import pack_segments, unpack_segments
+from zeusdb_vs.filtering.segments import (
+    EMPTY_ROW,
+    Row,
+    Rows,
+    Segment,
+    as_mask,
+    combine_segments,
+    evaluate,
+    rows_memory_bytes,
+)
+from zeusdb_vs.filtering.tree import SOURCES, Comparison, Filter, Source, comparisons_of
+from zeusdb_vs.filtering.values import KIND_NAMES, MISSING, Key, Kind, classify, flatten, instant_from_key
+
+TAIL_ROWS = 1024
+"""Records kept as they came: testing one costs about as much as folding one costs later, a search tests all."""
+FOLD_ROWS = 16_384
+"""Records folded at once when many arrive together."""
+MAX_CHANGED = 256
+"""Changed records beside a segment's columns before they are folded in."""
+CACHE_BYTES = 32 << 20
+"""Masks that one view keeps for filters asked again."""
+MAX_CACHED = 64
+
+Document = dict[str, Any]
+Slots = NDArray[np.int64]
+
+
+class Selection:
+    """The slots that a filter matches, as it is cheapest to have them.
+
+    Parameters
+    ----------
+    n : int
+        Slots there are.
+    parts : list of (int, ndarray)
+        First slot and matches of consecutive ranges: a mask, or the ascending numbers of few.
+    """
+
+    __slots__ = ("_count", "_mask", "_parts", "n")
+
+    def __init__(self, n: int, parts: list[tuple[int, int, Matches]]) -> None:
+        self.n = n
+        self._parts = parts
+        self._mask: NDArray[np.bool_] | None = None
+        self._count = -1
+
+    @property
+    def count(self) -> int:
+        """How many slots match, dead ones included."""
+        if self._count < 0:
+            self._count = sum(
+                int(np.count_nonzero(found)) if found.dtype == np.bool_ else len(found)
+                for _, _, found in self._parts
+            )
+        return self._count
+
+    def mask(self) -> NDArray[np.bool_]:
+        """Return the matches as a read-only mask over slots, shape (n,); made once."""
+        if self._mask is None:
+            mask = np.zeros(self.n, np.bool_)
+            for low, high, found in self._parts:
+                if found.dtype == np.bool_:
+                    mask[low:high] = found
+                else:
+                    mask[low:high][found] = True
+            mask.flags.writeable = False
+            self._mask = mask
+        return self._mask
+
+    def slots(self) -> Slots:
+        """Return the matching slots, ascending."""
+        parts = [
+            (np.flatnonzero(found) if found.dtype == np.bool_ else found.astype(np.int64)) + low
+            for low, _, found in self._parts
+        ]
+        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+    def where(self, mask: NDArray[np.bool_]) -> Selection:
+        """Return the matches that also lie in a mask over slots, shape (n,), such as the live ones."""
+        parts = []
+        for low, high, found in self._parts:
+            wanted = mask[low:high]
+            parts.append((low, high, found & wanted if found.dtype == np.bool_ else found[wanted[found]]))
+        return Selection(self.n, parts)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSummary:
+    """What a field holds.
+
+    Attributes
+    ----------
+    name : str
+        The field's path, as a filter names it.
+    source : {"metadata", "payload"}
+        Where it is.
+    count : int
+        Records that have it.
+    types : dict of str to int
+        How many of those hold a value of each type: "str", "int", "float", "bool", "null", "datetime", "list",
+        "dict". A float without a fraction counts as int.
+    """
+
+    name: str
+    source: Source
+    count: int
+    types: dict[str, int]
+
+
+class FieldIndexes:
+    """The field indexes of all records, as the one writer sees them."""
+
+    def __init__(self) -> None:
+        self._segments: tuple[Segment, ...] = ()
+        self._folded = 0
+        """Slots in segments; the tail begins there."""
+        self._tail: list[Row] = []
+        self._forgotten: list[Slots] = []
+        self._view: FieldsView | None = None
+
+    def __len__(self) -> int:
+        return self._folded + len(self._tail)
+
+    # ------------------------------------------------------------------------------------------ writing
+
+    def append(
+        self,
+        first_slot: int,
+        documents: Sequence[tuple[Document | None, Document | None]] | None,
+        count: int,
+    ) -> None:
+        """Add records behind those there are; slots left out in between have no fields.
+
+        Parameters
+        ----------
+        first_slot : int
+            The first new slot, at least ``len(self)``.
+        documents : sequence of (metadata, payload), or None
+            Decoded and never changed by the caller afterwards; None when no record has any.
+        count : int
+            How many records are added.
+
+        Raises
+        ------
+        ValueError
+            `first_slot` is taken already, or `documents` are not `count`.
+        """
+        if first_slot < len(self):
+            raise ValueError(f"slot {first_slot} is taken: there are {len(self)} records")
+        if documents is not None and len(documents) != count:
+            raise ValueError(f"{len(documents)} documents for {count} records")
+        gap = first_slot - len(self)
+        if documents is None:
+            self._append_empty(gap + count)
+        else:
+            self._append_empty(gap)
+            self._tail.extend([_row(metadata, payload) for metadata, payload in documents])
+        if len(self._tail) >= TAIL_ROWS:
+            self._fold_tail()
+
+    def _append_empty(self, count: int) -> None:
+        if count < TAIL_ROWS:
+            self._tail.extend([EMPTY_ROW] * count)
+            return
+        self._fold_tail()
+        for low in range(0, count, MAX_SIZE):
+            self._push(Segment(min(MAX_SIZE, count - low), ({}, {})))
+
+    def _fold_tail(self) -> None:
+        tail, self._tail = self._tail, []
+        for low in range(0, len(tail), FOLD_ROWS):
+            self._push(Segment.build(tail[low : low + FOLD_ROWS]))
+
+    def _push(self, segment: Segment) -> None:
+        """Add a segment, uniting it with those before as long as they are not more than twice its size."""
+        self._folded += segment.size
+        segments = list(self._segments)
+        high = self._folded
+        while (
+            segments and segments[-1].size < 2 * segment.size and segments[-1].size + segment.size <= MAX_SIZE
+        ):
+            before = segments.pop()
+            segment = self._united(high - segment.size - before.size, [before, segment])
+        self._publish((*segments, segment))
+
+    def _united(self, low: int, parts: list[Segment]) -> Segment:
+        """Unite consecutive segments that begin at a slot, dropping what is forgotten there."""
+        size = sum(part.size for part in parts)
+        places = np.arange(size)
+        places[self._take_forgotten(low, low + size) - low] = -1
+        bounds = np.cumsum([0, *(part.size for part in parts)]).tolist()
+        pieces = [places[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+        return combine_segments(size, list(zip(parts, pieces, strict=True)))
+
+    def _take_forgotten(self, low: int, high: int) -> Slots:
+        if not self._forgotten:
+            return np.empty(0, np.int64)
+        slots = np.concatenate(self._forgotten)
+        inside = (slots >= low) & (slots < high)
+        rest = slots[~inside]
+        self._forgotten = [rest] if len(rest) else []
+        return slots[inside]
+
+    def _publish(self, segments: tuple[Segment, ...]) -> None:
+        self._segments = segments
+        self._view = None
+
+    def update(
+        self,
+        slots: NDArray[Any],
+        old: object,
+        new: Sequence[tuple[Document | None, Document | None]],
+    ) -> None:
+        """Replace the documents of records; views that are out keep the old ones.
+
+        Parameters
+        ----------
+        slots : ndarray of int, shape (count,)
+            Existing slots, each once.
+        old : object
+            Not needed here: pass None. Columns are corrected without knowing what a record held.
+        new : sequence of (metadata, payload)
+            As for `append`.
+        """
+        del old
+        slots = np.asarray(slots, np.int64)
+        self._replace(slots, [_row(metadata, payload) for metadata, payload in new])
+
+    def _replace(self, slots: Slots, rows: list[Row]) -> None:
+        if not len(slots):
+            return
+        order = np.argsort(slots, kind="stable")
+        slots = slots[order]
+        rows = [rows[at] for at in order.tolist()]
+        split = int(np.searchsorted(slots, self._folded))
+        segments = list(self._segments)
+        low = 0
+        for at, segment in enumerate(segments):
+            a, b = np.searchsorted(slots, (low, low + segment.size)).tolist()
+            if a < b:
+                segment = segment.replaced(slots[a:b] - low, rows[a:b])
+                if len(segment.changed) > MAX_CHANGED:
+                    segment = self._united(low, [segment])
+                segments[at] = segment
+            low += segment.size
+        if split < len(slots):
+            # A new list: views hold the old one.
+            tail = list(self._tail)
+            for slot, row in zip(slots[split:].tolist(), rows[split:], strict=True):
+                tail[slot - self._folded] = row
+            self._tail = tail
+        self._publish(tuple(segments))
+
+    def forget(self, slots: NDArray[Any], old: object = None) -> None:
+        """Drop the documents of dead records, at the latest when saved; until then they may still match.
+
+        Parameters
+        ----------
+        slots : ndarray of int, shape (count,)
+            Slots that are never asked for again.
+        old : object
+            Not needed here, as for `update`.
+        """
+        del old
+        slots = np.asarray(slots, np.int64)
+        recent = slots[slots >= self._folded]
+        if len(recent):
+            self._replace(recent, [EMPTY_ROW] * len(recent))
+        if len(recent) < len(slots):
+            self._forgotten.append(slots[slots < self._folded])
+
+    def purge(self) -> None:
+        """Drop the documents of all forgotten records now."""
+        segments = list(self._segments)
+        low = 0
+        for at, segment in enumerate(segments):
+            forgotten = self._take_forgotten(low, low + segment.size)
+            if len(forgotten):
+                self._forgotten.append(forgotten)
+                segments[at] = self._united(low, [segment])
+            low += segment.size
+        self._publish(tuple(segments))
+
+    # ------------------------------------------------------------------------------------------ reading
+
+    def view(self) -> FieldsView:
+        """Return what readers use: it answers for all records there are now, whatever is written later."""
+        if self._view is None:
+            self._view = FieldsView(self._segments, self._folded, self._tail)
+        return self._view
+
+    def take(self, slots: NDArray[Any]) -> FieldIndexes:
+        """Return the indexes of some records only, renumbered in the order given.
+
+        Parameters
+        ----------
+        slots : ndarray of int, shape (count,)
+            Existing slots, each once.
+
+        Returns
+        -------
+        FieldIndexes
+        """
+        slots = np.asarray(slots, np.int64)
+        taken = FieldIndexes()
+        bounds = np.cumsum([0, *(segment.size for segment in self._segments)]).tolist()
+        sources = [*self._segments, Segment.build(self._tail)]
+        for low in range(0, len(slots), MAX_SIZE):
+            wanted = slots[low : low + MAX_SIZE]
+            owners = np.searchsorted(bounds[1:], wanted, side="right")
+            parts = []
+            for owner in np.unique(owners).tolist():
+                places = np.full(sources[owner].size, -1, np.int64)
+                chosen = np.flatnonzero(owners == owner)
+                places[wanted[chosen] - bounds[owner]] = chosen
+                parts.append((sources[owner], places))
+            taken._push(combine_segments(len(wanted), parts))
+        return taken
+
+    def state(self) -> dict[str, Any]:
+        """Return everything as NumPy arrays, forgotten records dropped: what `from_state` takes.
+
+        Returns
+        -------
+        dict
+            ``directory``: ndarray of uint8, JSON that says what lies where; ``data``: list of ndarray of uint8
+            that belong one after the other.
+        """
+        self.purge()
+        self._fold_tail()
+        directory, data = pack_segments(self._segments)
+        return {"directory": directory, "data": data}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], n: int) -> FieldIndexes:
+        """Return the indexes that `state` wrote; nothing in it is trusted.
+
+        Parameters
+        ----------
+        state : dict
+            ``directory`` and ``data``; the latter may be one array.
+        n : int
+            Records there must be.
+
+        Returns
+        -------
+        FieldIndexes
+
+        Raises
+        ------
+        CorruptIndexError
+            The state contradicts itself or `n`. The indexes can be built anew from the documents.
+        """
+        indexes = cls()
+        indexes._segments = unpack_segments(state, n)
+        indexes._folded = n
+        return indexes
+
+    def memory_bytes(self) -> int:
+        """Return the bytes held, the tail estimated."""
+        return sum(segment.memory_bytes() for segment in self._segments) + rows_memory_bytes(self._tail)
+
+
+class FieldsView:
+    """The field indexes as they were at one moment; any number of threads may ask at once."""
+
+    __slots__ = ("_cache", "_folded", "_segments", "_tail")
+
+    def __init__(self, segments: tuple[Segment, ...], folded: int, tail: list[Row]) -> None:
+        self._segments = segments
+        self._folded = folded
+        self._tail = tail
+        self._cache: dict[tuple[Filter, int], Selection] = {}
+
+    def evaluate(self, tree: Filter, n: int) -> NDArray[np.bool_]:
+        """Return which of the first n slots a filter matches.
+
+        Parameters
+        ----------
+        tree : Filter
+        n : int
+            Slots there are for the caller.
+
+        Returns
+        -------
+        ndarray of bool, shape (n,)
+            Read-only. What it says of dead slots means nothing.
+        """
+        return self.select(tree, n).mask()
+
+    def select(self, tree: Filter, n: int) -> Selection:
+        """Return the matches among the first n slots, few of them without a pass over all; kept for next time.
+
+        Parameters and what it says of dead slots are those of `evaluate`.
+
+        Returns
+        -------
+        Selection
+        """
+        cache = self._cache
+        selection = cache.get((tree, n))
+        if selection is None:
+            selection = Selection(n, list(self._matches(tree, n)))
+            if len(cache) >= min(MAX_CACHED, max(4, CACHE_BYTES // (n + 1))):
+                # A new dict: another thread may be reading the old one.
+                self._cache = cache = {}
+            cache[tree, n] = selection
+        return selection
+
+    def _matches(self, tree: Filter, n: int) -> Iterator[tuple[int, int, Matches]]:
+        low = 0
+        for segment in self._segments:
+            if low >= n:
+                return
+            found = segment.evaluate(tree)
+            high = low + segment.size
+            if high > n:
+                found = found[: n - low] if found.dtype == np.bool_ else found[found < n - low]
+                high = n
+            yield low, high, found
+            low = high
+        rows = self._tail[: n - low]
+        if rows:
+            yield low, low + len(rows), as_mask(evaluate(tree, Rows(rows)), len(rows))
+        if low + len(rows) < n:
+            # Slots that were never told of have no fields.
+            rest = n - low - len(rows)
+            every = as_mask(evaluate(tree, Rows([EMPTY_ROW])), 1)
+            yield n - rest, n, np.repeat(every, rest)
+
+    # ------------------------------------------------------------------------------------------ reports
+
+    def distinct(
+        self, field: str, n: int, live: NDArray[np.bool_] | None = None, *, source: Source = "metadata"
+    ) -> list[tuple[Any, int]]:
+        """Return the values of a field with how many records hold each, in ascending order within a type.
+
+        Arrays count by their elements; objects, and arrays within arrays, are left out. A datetime comes back
+        in UTC, a float without a fraction as int.
+
+        Parameters
+        ----------
+        field : str
+            A key or dotted path.
+        n : int
+            Slots there are.
+        live : ndarray of bool, shape (n,), or None
+            Which of them count; None counts all.
+        source : {"metadata", "payload"}
+            Where the field is.
+
+        Returns
+        -------
+        list of (value, int)
+        """
+        totals: Counter[tuple[Kind, Key]] = Counter()
+        for part, wanted in self._live_parts(n, live):
+            if isinstance(part, Segment):
+                column = part.columns[SOURCES.index(source)].get(field)
+                if column is not None:
+                    _count_column(totals, column, wanted)
+            else:
+                _count_rows(totals, [row[SOURCES.index(source)].get(field, MISSING) for row in part])
+        kept = [item for item in totals.items() if item[0][0] < Kind.ARRAY]
+        kept.sort(key=lambda item: (item[0][0], item[0][1] or 0) if item[0][0] < Kind.TEXT else item[0])
+        return [(_value_of(kind, key), count) for (kind, key), count in kept]
+
+    def fields(self, n: int, live: NDArray[np.bool_] | None = None) -> list[FieldSummary]:
+        """Return what fields there are and what they hold, by source and name.
+
+        Parameters
+        ----------
+        n : int
+            Slots there are.
+        live : ndarray of bool, shape (n,), or None
+            Which of them count; None counts all.
+
+        Returns
+        -------
+        list of FieldSummary
+        """
+        totals: dict[tuple[int, str], Counter[str]] = {}
+        for number, path, kinds in self._kinds(n, live):
+            types = totals.setdefault((number, path), Counter())
+            for kind, count in kinds.items():
+                types[KIND_NAMES[kind]] += count
+        return [
+            FieldSummary(path, SOURCES[number], sum(types.values()), dict(sorted(types.items())))
+            for (number, path), types in sorted(totals.items())
+            if types
+        ]
+
+    def check_types(self, tree: Filter, n: int, live: NDArray[np.bool_] | None = None) -> None:
+        """Refuse a filter that orders values of different types, which otherwise simply do not match.
+
+        Parameters are those of `fields`.
+
+        Raises
+        ------
+        FilterError
+            A field that is compared by order holds values that do not compare with the operand, null aside.
+        """
+        ordering: dict[tuple[int, str], list[Comparison]] = {}
+        for comparison in comparisons_of(tree):
+            ordering.setdefault((SOURCES.index(comparison.source), comparison.field), []).append(comparison)
+        for number, path, kinds in self._kinds(n, live, ordering.__contains__):
+            for comparison in ordering.get((number, path), ()):
+                names = strangers(comparison, kinds)
+                if names:
+                    raise FilterError(
+                        f"{comparison!r}: field {path!r} holds values of type {', '.join(names)}, which do not "
+                        f"compare with {comparison.operand!r}; leave strict out to let them not match"
+                    )
+
+    def report(self, tree: Filter, n: int) -> list[dict[str, Any]]:
+        """Return for each condition of a filter how it is answered, for `explain`.
+
+        Returns
+        -------
+        list of dict
+            condition: its repr; index: how terms are chosen ("equality", "range", "text scan", "elements",
+            "presence"); forms: how records are held ("codes", "postings"); terms: distinct values searched;
+            matches: slots that match it alone; indexed, scanned: records answered by columns and one by one.
+        """
+        reports = []
+        for comparison in dict.fromkeys(comparisons_of(tree)):
+            columns = [
+                column for segment in self._segments if (column := segment.column(comparison)) is not None
+            ]
+            changed = sum(len(segment.changed) for segment in self._segments)
+            reports.append(
+                {
+                    "condition": repr(comparison),
+                    "index": prepare(comparison).index,
+                    "forms": sorted({column.form for column in columns}),
+                    "terms": sum(len(column.terms) for column in columns),
+                    "matches": self.select(comparison, n).count,
+                    "indexed": min(self._folded, n) - changed,
+                    "scanned": max(0, n - self._folded) + changed,
+                }
+            )
+        return reports
+
+    def _kinds(
+        self,
+        n: int,
+        live: NDArray[np.bool_] | None,
+        wanted: Callable[[tuple[int, str]], bool] = lambda _: True,
+    ) -> Iterator[tuple[int, str, dict[Kind, int]]]:
+        """Yield how many values of each kind the wanted fields hold, part by part."""
+        for part, mask in self._live_parts(n, live):
+            for number in range(len(SOURCES)):
+                if isinstance(part, Segment):
+                    for path, column in part.columns[number].items():
+                        if wanted((number, path)):
+                            yield number, path, _kinds_of(column, mask)
+                    continue
+                for row in part:
+                    for path, value in row[number].items():
+                        if wanted((number, path)):
+                            yield number, path, {classify(value)[0]: 1}
+
+    def _live_parts(
+        self, n: int, live: NDArray[np.bool_] | None
+    ) -> Iterator[tuple[Segment | list[Row], NDArray[np.bool_]]]:
+        """Yield segments with a mask of what counts in them, and lists of single records that count."""
+        live = np.ones(n, np.bool_) if live is None else live
+        low = 0
+        for segment in self._segments:
+            wanted = np.zeros(segment.size, np.bool_)
+            part = live[low : low + segment.size]
+            wanted[: len(part)] = part
+            if len(segment.changed):
+                yield (
+                    [
+                        row
+                        for row, is_live in zip(segment.rows, wanted[segment.changed], strict=True)
+                        if is_live
+                    ],
+                    part,
+                )
+                wanted[segment.changed] = False
+            yield segment, wanted
+            low += segment.size
+        rows = self._tail[: max(0, n - low)]
+        yield [row for row, is_live in zip(rows, live[low:], strict=False) if is_live], live[low:]
+
+
+def _row(metadata: Document | None, payload: Document | None) -> Row:
+    return (flatten(metadata) if metadata else {}), (flatten(payload) if payload else {})
+
+
+def _kinds_of(column: Column, wanted: NDArray[np.bool_]) -> dict[Kind, int]:
+    counts = np.concatenate([[0], np.cumsum(column.counts(wanted))])
+    found = {}
+    for kind in Kind:
+        low, high = column.terms.range_of(kind)
+        if count := int(counts[high] - counts[low]):
+            found[kind] = count
+    return found
+
+
+def _count_column(totals: Counter[tuple[Kind, Key]], column: Column, wanted: NDArray[np.bool_]) -> None:
+    terms, counts = column.terms, column.counts(wanted)
+    for term in np.flatnonzero(counts[: terms.bases[Kind.ARRAY]]).tolist():
+        totals[terms.kind_of(term), terms.key(term)] += int(counts[term])
+    if column.elements is not None:
+        low, high = terms.range_of(Kind.ARRAY)
+        elements, arrays = column.elements.pairs()
+        held = np.bincount(elements, counts[low:high][arrays], len(column.elements.terms)).astype(np.int64)
+        for term in np.flatnonzero(held).tolist():
+            totals[column.elements.terms.kind_of(term), column.elements.terms.key(term)] += int(held[term])
+
+
+def _count_rows(totals: Counter[tuple[Kind, Key]], values: list[Any]) -> None:
+    for value in values:
+        if isinstance(value, list):
+            totals.update(set(map(classify, value)))
+        elif value is not MISSING:
+            totals[classify(value)] += 1
+
+
+def _value_of(kind: Kind, key: Key) -> Any:
+    if kind is Kind.TEXT:
+        assert isinstance(key, bytes)
+        return key.decode("utf-8", "surrogatepass")
+    if kind is Kind.DATE:
+        assert isinstance(key, int)
+        return instant_from_key(key)
+    if kind in (Kind.FALSE, Kind.TRUE):
+        return kind is Kind.TRUE
+    return key

@@ -1,0 +1,566 @@
+"""A comparison, prepared: as a test of one value, and as a choice among the sorted terms of a field.
+
+Both say the same; the first serves records that are not folded into columns yet, the second columns.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
+from functools import lru_cache
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zeusdb_vs.filtering.blobs import Blobs
+from zeusdb_vs.filtering.terms import Terms
+from zeusdb_vs.filtering.tree import Comparison, MissingRule, Op
+from zeusdb_vs.filtering.values import (
+    EMPTY_ARRAY_KEY,
+    KIND_NAMES,
+    NUMBER_KINDS,
+    Kind,
+    classify,
+    instant_of,
+    instant_of_text,
+)
+
+Ranges: TypeAlias = "list[tuple[int, int]]"
+Choice: TypeAlias = "Ranges | NDArray[np.bool_]"
+"""Terms chosen: a few ascending, disjoint, non-empty half-open ranges, or a flag for each term."""
+
+MANY_RANGES = 8
+"""From here on flags are cheaper than ranges."""
+MANY_KEYS = 64
+"""From here on keys are looked up all at once."""
+
+
+class Elements(Protocol):
+    """What is asked of the elements of a field's arrays."""
+
+    terms: Terms
+
+    def owners(self, chosen: Choice, arrays: int) -> NDArray[np.bool_]:
+        """Return for each of so many arrays whether it holds a chosen element."""
+        ...
+
+
+# ---------------------------------------------------------------------------------------------- choices
+
+
+def as_flags(chosen: Choice, size: int) -> NDArray[np.bool_]:
+    """Return a choice as one flag for each term."""
+    if not isinstance(chosen, list):
+        return chosen
+    flags = np.zeros(size, np.bool_)
+    for low, high in chosen:
+        flags[low:high] = True
+    return flags
+
+
+def from_flags(flags: NDArray[np.bool_], base: int, size: int) -> Choice:
+    """Return the choice of the flagged terms among those from `base` on, out of `size` in all."""
+    return _from_ids(np.flatnonzero(flags) + base, size)
+
+
+def _from_ids(ids: NDArray[np.integer[Any]], size: int) -> Choice:
+    """Return ascending term numbers as a choice."""
+    if not len(ids):
+        return []
+    breaks = np.flatnonzero(np.diff(ids) > 1)
+    if len(breaks) < MANY_RANGES:
+        firsts = [0, *(breaks + 1).tolist()]
+        lasts = [*breaks.tolist(), len(ids) - 1]
+        return [(int(ids[a]), int(ids[b]) + 1) for a, b in zip(firsts, lasts, strict=True)]
+    flags = np.zeros(size, np.bool_)
+    flags[ids] = True
+    return flags
+
+
+def union(parts: Iterable[Choice], size: int) -> Choice:
+    """Return the terms in any of the choices."""
+    parts = [part for part in parts if not isinstance(part, list) or part]
+    if len(parts) <= 1:
+        return parts[0] if parts else []
+    if all(isinstance(part, list) for part in parts) and sum(map(len, parts)) <= MANY_RANGES:
+        merged: Ranges = []
+        for low, high in sorted(bounds for part in parts for bounds in part):
+            if merged and low <= merged[-1][1]:
+                merged[-1] = merged[-1][0], max(high, merged[-1][1])
+            else:
+                merged.append((low, high))
+        return merged
+    flags = as_flags(parts[0], size).copy()
+    for part in parts[1:]:
+        if isinstance(part, list):
+            for low, high in part:
+                flags[low:high] = True
+        else:
+            flags |= part
+    return flags
+
+
+def intersection(first: Choice, second: Choice, size: int) -> Choice:
+    """Return the terms in both choices."""
+    if isinstance(first, list) and isinstance(second, list):
+        pairs = ((max(a, c), min(b, d)) for a, b in first for c, d in second)
+        return [(low, high) for low, high in pairs if low < high]
+    return as_flags(first, size) & as_flags(second, size)
+
+
+def complement(chosen: Choice, size: int) -> Choice:
+    """Return the terms not chosen."""
+    if not isinstance(chosen, list):
+        return ~chosen
+    edges = [0, *(edge for bounds in chosen for edge in bounds), size]
+    return [(low, high) for low, high in zip(edges[::2], edges[1::2], strict=True) if low < high]
+
+
+# ---------------------------------------------------------------------------------------------- matchers
+
+
+class Matcher:
+    """One comparison, ready to be asked.
+
+    Attributes
+    ----------
+    missing : bool
+        Whether records that lack the field match.
+    index : str
+        How terms are chosen, for reports: "equality", "range", "text scan", "elements" or "presence".
+    """
+
+    index = "equality"
+    missing = False
+
+    def test(self, value: Any) -> bool:
+        """Whether a value that is there matches."""
+        raise NotImplementedError
+
+    def choose(self, terms: Terms, elements: Elements | None) -> Choice:
+        """Return the terms that match."""
+        raise NotImplementedError
+
+
+class _Equal(Matcher):
+    """Equal to at least one of some values."""
+
+    def __init__(self, values: Iterable[Any]) -> None:
+        keys: dict[Kind, set[Any]] = {}
+        instants = set()
+        for value in values:
+            kind, key = classify(value)
+            keys.setdefault(kind, set()).add(key)
+            if kind is Kind.DATE:
+                instants.add(key)
+            elif kind is Kind.TEXT and (instant := instant_of_text(value)) is not None:
+                keys.setdefault(Kind.DATE, set()).add(instant)
+        self.keys = {kind: [None] if None in found else sorted(found) for kind, found in keys.items()}
+        self.sets = keys
+        self.instants = instants
+        """Of the dates among the values: what text in ISO form is compared with."""
+
+    def test(self, value: Any) -> bool:
+        kind, key = classify(value)
+        if key in self.sets.get(kind, ()):
+            return True
+        return kind is Kind.TEXT and bool(self.instants) and instant_of_text(value) in self.instants
+
+    def choose(self, terms: Terms, elements: Elements | None) -> Choice:
+        parts = [self._choose_kind(terms, kind, keys) for kind, keys in self.keys.items()]
+        if self.instants:
+            indexes, instants = terms.blobs(Kind.TEXT).dates()
+            same = indexes[np.isin(instants, np.array(list(self.instants), np.int64))]
+            parts.append(_from_ids(np.sort(same) + terms.bases[Kind.TEXT], len(terms)))
+        return union(parts, len(terms))
+
+    def _choose_kind(self, terms: Terms, kind: Kind, keys: Sequence[Any]) -> Choice:
+        low, high = terms.range_of(kind)
+        if low == high:
+            return []
+        if len(keys) < MANY_KEYS:
+            return union(
+                [[(at, at + 1)] for at in (terms.find(kind, key) for key in keys) if at >= 0], len(terms)
+            )
+        held = terms.keys[kind]
+        if isinstance(held, np.ndarray):
+            flags = np.isin(held, np.asarray(keys, np.float64 if kind is Kind.FLOAT else np.int64))
+        else:
+            wanted = self.sets[kind]
+            everything = held.to_list() if isinstance(held, Blobs) else held
+            flags = np.fromiter((key in wanted for key in everything), np.bool_, high - low)
+        return from_flags(flags, low, len(terms))
+
+
+class _EqualText(_Equal):
+    """Equal to one string in no ISO form: the commonest test of all, without classifying."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__([text])
+        self.text = text
+
+    def test(self, value: Any) -> bool:
+        return bool(value == self.text)
+
+
+class _Differs(Matcher):
+    """Equal to none of some values."""
+
+    def __init__(self, equal: _Equal, missing: bool) -> None:
+        self.equal = equal
+        self.missing = missing
+
+    def test(self, value: Any) -> bool:
+        return not self.equal.test(value)
+
+    def choose(self, terms: Terms, elements: Elements | None) -> Choice:
+        return complement(self.equal.choose(terms, elements), len(terms))
+
+
+class _Ordered(Matcher):
+    """Above or below a number, a string or an instant."""
+
+    index = "range"
+
+    def __init__(self, op: Op, operand: Any) -> None:
+        self.above = op in (Op.GT, Op.GTE)
+        self.inclusive = op in (Op.GTE, Op.LTE)
+        self.compare: Callable[[Any, Any], bool] = getattr(
+            operator, {Op.GT: "gt", Op.GTE: "ge", Op.LT: "lt", Op.LTE: "le"}[op]
+        )
+        self.bounds: dict[Kind, Any] = {}
+        self.instant: int | None = None
+        """Of a date as operand: what text in ISO form is compared with."""
+        if isinstance(operand, date):
+            self.instant = instant_of(operand)
+            self.bounds[Kind.DATE] = self.instant
+        elif isinstance(operand, str):
+            self.bounds[Kind.TEXT] = classify(operand)[1]
+            if (instant := instant_of_text(operand)) is not None:
+                self.bounds[Kind.DATE] = instant
+        else:
+            self.bounds = dict.fromkeys(NUMBER_KINDS, operand)
+
+    def test(self, value: Any) -> bool:
+        kind, key = classify(value)
+        if kind in self.bounds:
+            return self.compare(key, self.bounds[kind])
+        if kind is Kind.TEXT and self.instant is not None:
+            instant = instant_of_text(value)
+            return instant is not None and self.compare(instant, self.instant)
+        return False
+
+    def choose(self, terms: Terms, elements: Elements | None) -> Choice:
+        parts: list[Choice] = []
+        for kind, bound in self.bounds.items():
+            low, high = terms.range_of(kind)
+            if low == high:
+                continue
+            # What sorts before the bound, the bound itself on the side where it is not wanted.
+            before = terms.lower_bound if self.above == self.inclusive else terms.upper_bound
+            edge = low + before(kind, bound)
+            low, high = (edge, high) if self.above else (low, edge)
+            if low < high:
+                parts.append([(low, high)])
+        if self.instant is not None:
+            indexes, instants = terms.blobs(Kind.TEXT).dates()
+            edge = int(
+                instants.searchsorted(self.instant, "left" if self.above == self.inclusive else "right")
+            )
+            same = np.sort(indexes[edge:] if self.above else indexes[:edge])
+            parts.append(_from_ids(same + terms.bases[Kind.TEXT], len(terms)))
+        return union(parts, len(terms))
+
+    def strangers(self, kinds: Iterable[Kind]) -> list[str]:
+        """Return the names of kinds that do not compare with the operand, null aside."""
+        known = {Kind.NULL, *self.bounds}
+        if self.instant is not None:
+            known.add(Kind.TEXT)
+        return sorted({KIND_NAMES[kind] for kind in kinds if kind not in known})
+
+
+class _Text(Matcher):
+    """A test of strings; `scan` chooses among the terms that are text."""
+
+    index = "text scan"
+
+    def __init__(self, test: Callable[[str], object], scan: Callable[[Blobs], Choice]) -> None:
+        self.holds = test
+        self.scan = scan
+
+    def test(self, value: Any) -> bool:
+        return isinstance(value, str) and bool(self.holds(value))
+
+    def choose(self, terms: Terms, elements: Elements | None) -> Choice:
+        base, end = terms.range_of(Kind.TEXT)
+        if base == end:
+            return []
+        chosen = self.scan(terms.blobs(Kind.TEXT))
+        if isinstance(chosen, list):
+            return [(base + low, base + high) for low, high in chosen if low < high]
+        return from_flags(chosen, base, len(terms))
+
+
+class _Contains(Matcher):
+    """A substring of text, or an element of arrays."""
+
+    index = "text scan"
+
+    def __init__(self, operand: Any) -> None:
+        self.element = _Elements([operand], every=False, scalars=False)
+        self.text = _containing(operand) if isinstance(operand, str) else None
+
+    def test(self, value: Any) -> bool:
+        return self.element.test(value) or (self.text is not None and self.text.test(value))
+
+    def choose(self, terms: Terms, elements: Elements | None) -> Choice:
+        parts = [self.element.choose(terms, elements)]
+        if self.text is not None:
+            parts.append(self.text.choose(terms, elements))
+        return union(parts, len(terms))
+
+
+class _Elements(Matcher):
+    """Arrays that hold one of some values, or every one; with `scalars`, a scalar is an array of itself."""
+
+    index = "elements"
+
+    def __init__(self, values: Sequence[Any], *, every: bool, scalars: bool) -> None:
+        self.wanted = [_Equal([value]) for value in values] if every else [_Equal(values)]
+        self.combine: Callable[[Iterable[bool]], bool] = all if every else any
+        self.scalars = scalars
+
+    def test(self, value: Any) -> bool:
+        if isinstance(value, list):
+            return self.combine(any(map(wanted.test, value)) for wanted in self.wanted)
+        return self.scalars and self.combine(wanted.test(value) for wanted in self.wanted)
+
+    def choose(self, terms: Terms, elements: Elements | None) -> Choice:
+        low, high = terms.range_of(Kind.ARRAY)
+        size = len(terms)
+        flags = np.full(high - low, self.combine is all)
+        for wanted in self.wanted:
+            if elements is None:
+                flags[:] = False
+            else:
+                holds = elements.owners(wanted.choose(elements.terms, None), high - low)
+                flags = flags & holds if self.combine is all else flags | holds
+        arrays = from_flags(flags, low, size)
+        if not self.scalars:
+            return arrays
+        others = complement([(low, high)] if low < high else [], size)
+        scalars: Choice = others
+        for wanted in self.wanted:
+            scalars = intersection(scalars, wanted.choose(terms, None), size)
+        return union([arrays, scalars], size)
+
+
+class _Presence(Matcher):
+    """Whether the field is there, null, or empty, and the opposite of each."""
+
+    index = "presence"
+
+    def __init__(self, op: Op, wanted: bool) -> None:
+        self.op = op
+        self.wanted = wanted
+        self.missing = wanted if op is Op.IS_EMPTY else not wanted
+
+    def _holds(self, value: Any) -> bool:
+        if self.op is Op.EXISTS:
+            return True
+        return value is None or (self.op is Op.IS_EMPTY and isinstance(value, str | list) and not value)
+
+    def test(self, value: Any) -> bool:
+        return self._holds(value) == self.wanted
+
+    def choose(self, terms: Terms, elements: Elements | None) -> Choice:
+        size = len(terms)
+        chosen: Choice
+        if self.op is Op.EXISTS:
+            chosen = [(0, size)] if size else []
+        else:
+            keys: list[tuple[Kind, bytes | None]] = [(Kind.NULL, None)]
+            if self.op is Op.IS_EMPTY:
+                keys += [(Kind.TEXT, b""), (Kind.ARRAY, EMPTY_ARRAY_KEY)]
+            found = [terms.find(kind, key) for kind, key in keys]
+            chosen = union([[(at, at + 1)] for at in found if at >= 0], size)
+        return chosen if self.wanted else complement(chosen, size)
+
+
+class _NullAsMissing(Matcher):
+    """Another matcher under `MissingRule.NULL_DIFFERS`: null matches exactly when a missing field does."""
+
+    def __init__(self, inner: Matcher) -> None:
+        self.inner = inner
+        self.missing = inner.missing
+        self.index = inner.index
+
+    def test(self, value: Any) -> bool:
+        return self.missing if value is None else self.inner.test(value)
+
+    def choose(self, terms: Terms, elements: Elements | None) -> Choice:
+        chosen = self.inner.choose(terms, elements)
+        low, high = terms.range_of(Kind.NULL)
+        if low == high:
+            return chosen
+        if self.missing:
+            return union([chosen, [(low, high)]], len(terms))
+        return intersection(chosen, complement([(low, high)], len(terms)), len(terms))
+
+
+# ---------------------------------------------------------------------------------------------- text
+
+
+def _containing(needle: str) -> _Text:
+    key = classify(needle)[1]
+    assert isinstance(key, bytes)
+    return _Text(lambda text: needle in text, lambda blobs: blobs.containing(key))
+
+
+def _starting(prefix: str) -> _Text:
+    key = prefix.encode("utf-8", "surrogatepass")
+    return _Text(lambda text: text.startswith(prefix), lambda blobs: [blobs.prefix_range(key)])
+
+
+def _ending(suffix: str) -> _Text:
+    key = suffix.encode("utf-8", "surrogatepass")
+    return _Text(lambda text: text.endswith(suffix), lambda blobs: blobs.ending_with(key))
+
+
+def _containing_insensitive(needle: str) -> _Text:
+    lowered = needle.lower()
+
+    def holds(text: str) -> bool:
+        return lowered in text.lower()
+
+    def scan(blobs: Blobs) -> NDArray[np.bool_]:
+        # Text of ASCII only lowers byte by byte; the rest may change length and is taken one by one.
+        others = blobs.not_ascii()
+        found = blobs.lowered().containing(lowered.encode("utf-8", "surrogatepass"))
+        if len(others):
+            found[others] = blobs.matching(holds, others)[others]
+        return found
+
+    return _Text(holds, scan)
+
+
+def _regex(pattern: str) -> _Text:
+    search = re.compile(pattern).search
+    return _Text(search, lambda blobs: blobs.matching(search))
+
+
+def _like(pattern: str, insensitive: bool) -> _Text:
+    tokens = _like_tokens(pattern)
+    literals = [token for token in tokens if token is not None and token != ""]
+    wildcards = "".join("_" if token == "" else "%" if token is None else "x" for token in tokens)
+    if not insensitive and wildcards == "x%":
+        return _starting(literals[0])
+    if not insensitive and wildcards == "%x":
+        return _ending(literals[0])
+    if not insensitive and wildcards == "%x%":
+        return _containing(literals[0])
+    flags = re.DOTALL | (re.IGNORECASE if insensitive else 0)
+    source = "".join(".*" if token is None else "." if token == "" else re.escape(token) for token in tokens)
+    matches = re.compile(source, flags).fullmatch
+    rarest = max(literals, key=len, default="")
+
+    def scan(blobs: Blobs) -> NDArray[np.bool_]:
+        if not insensitive:
+            candidates = blobs.containing(rarest.encode("utf-8", "surrogatepass"))
+        elif rarest.isascii():
+            candidates = blobs.lowered().containing(rarest.lower().encode())
+            others = blobs.not_ascii()
+            if wildcards == "%x%":
+                if len(others):
+                    candidates[others] = blobs.matching(matches, others)[others]
+                return candidates
+            candidates[others] = True
+        else:
+            return blobs.matching(matches)
+        return blobs.matching(matches, np.flatnonzero(candidates))
+
+    return _Text(matches, scan)
+
+
+def _like_tokens(pattern: str) -> list[str | None]:
+    """Split a LIKE pattern: None is any run, "" any one character, other strings stand for themselves."""
+    tokens: list[str | None] = []
+    literal = ""
+    characters = iter(pattern)
+    for character in characters:
+        if character == "\\":
+            # A backslash at the end stands for itself.
+            literal += next(characters, "\\")
+            continue
+        if character not in "%_":
+            literal += character
+            continue
+        if literal:
+            tokens.append(literal)
+            literal = ""
+        if character == "_":
+            tokens.append("")
+        elif not tokens or tokens[-1] is not None:
+            tokens.append(None)
+    if literal:
+        tokens.append(literal)
+    return tokens
+
+
+# ---------------------------------------------------------------------------------------------- preparation
+
+
+@lru_cache(maxsize=512)
+def prepare(comparison: Comparison) -> Matcher:
+    """Return the matcher of a comparison; prepared once for all columns that are asked."""
+    matcher = _prepare(comparison.op, comparison.operand, comparison.missing)
+    if comparison.missing is MissingRule.NULL_DIFFERS and not isinstance(matcher, _Presence):
+        return _NullAsMissing(matcher)
+    return matcher
+
+
+def _prepare(op: Op, operand: Any, missing: MissingRule) -> Matcher:
+    if op in (Op.EXISTS, Op.IS_NULL, Op.IS_EMPTY):
+        return _Presence(op, operand)
+    if op is Op.EQ:
+        return _equal(operand)
+    if op is Op.IN:
+        return _Equal(operand)
+    if op in (Op.NE, Op.NIN):
+        equal = _equal(operand) if op is Op.NE else _Equal(operand)
+        return _Differs(equal, missing is not MissingRule.NEVER)
+    if op in (Op.GT, Op.GTE, Op.LT, Op.LTE):
+        return _Ordered(op, operand)
+    if op is Op.CONTAINS:
+        return _Contains(operand)
+    if op in (Op.ANY, Op.ALL, Op.ANY_ELEMENT, Op.ALL_ELEMENTS):
+        return _Elements(operand, every=op in (Op.ALL, Op.ALL_ELEMENTS), scalars=op in (Op.ANY, Op.ALL))
+    if op in (Op.LIKE, Op.ILIKE):
+        return _like(operand, op is Op.ILIKE)
+    return _TEXT_OPS[op](operand)
+
+
+_TEXT_OPS: Mapping[Op, Callable[[str], Matcher]] = {
+    Op.STARTSWITH: _starting,
+    Op.ENDSWITH: _ending,
+    Op.TEXT_MATCH: _containing,
+    Op.TEXT_MATCH_INSENSITIVE: _containing_insensitive,
+    Op.REGEX: _regex,
+}
+
+
+def _equal(operand: Any) -> _Equal:
+    if isinstance(operand, str) and instant_of_text(operand) is None:
+        return _EqualText(operand)
+    return _Equal([operand])
+
+
+def strangers(comparison: Comparison, kinds: Iterable[Kind]) -> list[str]:
+    """Return the names of kinds that an ordering comparison meets in a field but cannot order, null aside."""
+    matcher = prepare(comparison)
+    if isinstance(matcher, _NullAsMissing):
+        matcher = matcher.inner
+    return matcher.strangers(kinds) if isinstance(matcher, _Ordered) else []
