@@ -9,7 +9,7 @@ of JSON and hands them back. docs/format.md describes what stands on disk.
 from zeusdb_vs.storage.binary import BinaryFile
 from zeusdb_vs.storage.lines import LinesFile
 from zeusdb_vs.storage.lock import DirectoryLock
-from zeusdb_vs.storage.manifest import FILES, Manifest
+from zeusdb_vs.storage.manifest import FILES, Kind, Manifest
 from zeusdb_vs.storage.snapshot import JsonFile, Snapshot, read_manifest, read_snapshot, write_snapshot
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "BinaryFile",
     "DirectoryLock",
     "JsonFile",
+    "Kind",
     "LinesFile",
     "Manifest",
     "Snapshot",
