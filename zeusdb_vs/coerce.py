@@ -14,6 +14,7 @@ _CHECK_VALUES = 1 << 18
 """Values checked at a time: 1 MiB of float32, which stays in the second-level cache."""
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
+_BOOLS = (bool, np.bool_)
 _ZERO = "vector is zero in float32, which has no direction in the cosine space"
 
 
@@ -59,11 +60,8 @@ def _convert_block(
 ) -> None:
     dim = out.shape[1]
     rows = [row for row in range(start, stop) if row not in failed]
-    try:
-        block = np.asarray([given[row] for row in rows])
-    except (ValueError, TypeError, OverflowError, RuntimeError):
-        block = np.empty(0)
-    if block.ndim == 2 and block.shape[1] == dim and block.dtype.kind in "fiu":
+    block = _as_block([given[row] for row in rows])
+    if block is not None and block.shape[1] == dim:
         out[rows] = to_float32(block)
         return
     for row in rows:
@@ -73,17 +71,30 @@ def _convert_block(
             failed[row] = error
 
 
+def _as_block(vectors: list[Any]) -> NDArray[Any] | None:
+    """Convert all vectors at once, or return None when they need to be looked at one by one."""
+    try:
+        # NumPy would take booleans among floats for 0 and 1.
+        if any(type(vector[0]) in _BOOLS for vector in vectors):
+            return None
+        block = np.asarray(vectors)
+    except Exception:  # whatever a foreign object raises: one by one shows whose it is
+        return None
+    return block if block.ndim == 2 and block.dtype.kind in "fiu" else None
+
+
 def _one_vector(value: Any, dim: int) -> NDArray[Any]:
     """Return one vector as a numeric array of width `dim`, or raise what is wrong with it."""
     try:
         vector = np.asarray(value)
-    except (ValueError, TypeError, OverflowError, RuntimeError) as error:
+    except (ValueError, TypeError, OverflowError, RuntimeError, MemoryError) as error:
         raise VectorError(f"vector is ragged or holds something other than numbers ({error})") from None
+    if vector.ndim == 0:
+        raise VectorError(f"vector must be a sequence of numbers, got {type(value).__name__}")
     if vector.ndim == 1 and vector.dtype.kind == "O":
         vector = _from_objects(vector)
-    if vector.dtype.kind not in "fiu" and vector.size:
-        what = type(value).__name__ if vector.ndim == 0 else f"values of dtype {vector.dtype}"
-        raise VectorError(f"vector must be a sequence of numbers, got {what}")
+    if vector.dtype.kind not in "fiu":
+        raise VectorError(f"vector must be a sequence of numbers, got values of dtype {vector.dtype}")
     if vector.ndim != 1:
         raise VectorError(f"vector must have one dimension, got shape {vector.shape}")
     if len(vector) != dim:
@@ -126,12 +137,7 @@ def check_values(
             if len(suspects):
                 zeros = suspects[~block[suspects].any(axis=1)]
                 for row in (zeros + start).tolist():
-                    failed.setdefault(
-                        row,
-                        VectorError(
-                            "vector is zero (in float32), which has no direction in the cosine space"
-                        ),
-                    )
+                    failed.setdefault(row, VectorError(_ZERO))
 
 
 def _not_finite(vector: NDArray[np.float32], given: Any) -> VectorError:
