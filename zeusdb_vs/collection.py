@@ -696,6 +696,8 @@ class Collection:
             "hnsw_index.hnsw.graph": graph.state(),
             "fields.bin": self._fields.state(),
         }
+        if not files["fields.bin"]["data"]:
+            files["fields.bin"]["data"] = np.empty(0, np.uint8)
         if "codes" in vectors:
             files["codes.bin"] = vectors["codes"]
         if self._graph is not None:

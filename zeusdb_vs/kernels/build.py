@@ -192,12 +192,19 @@ def find_neighbors(
         level = load_u8(row_address(ix[LEVELS], slot, shift, 1))
         prepare_exact_query(ix, row_address(ix[VECTORS], slot, shift, stride), scratch[QUERY_EXACT])
         prepare_query_form(ix, scratch[QUERY_EXACT], form)
-        size = np.int64(0)
+        entry = np.int64(-1)
         if top >= 0:
             entry = descend(ix, scratch, form, ix[ENTRY_POINT], top, min(level, top))
-            size = start_walk(ix, scratch, form, entry)
+        size = np.int64(0)
         for at in range(level, -1, -1):
             if at <= top:
+                if size == 0:  # the first level there is, or the batch has crowded out all of the graph
+                    size = start_walk(ix, scratch, form, entry)
+                else:
+                    # All found on the level above are start points, in a visited set of this level's own.
+                    epoch = next_epoch(scratch)
+                    for j in range(size):
+                        store_u16(scratch[VISITED] + slot_of_key(load_i64(pool + j * 8)) * 2, epoch)
                 size = walk(ix, scratch, form, at, size, ef_construction, ef_construction, np.int64(0), _FAR)
                 _clear_marks(pool, size)
             size = _pool_batch(ix, scratch, slots, count, slot, at, size, ef_construction)
@@ -206,15 +213,6 @@ def find_neighbors(
             chosen_count = prune_pool(ix, scratch, size, most, fill)
             _write_row(links_address(ix, slot, at), links_width(ix, at), chosen, chosen_count)
             size = _keep_published(pool, size, n)
-            if at <= top and at > 0:
-                if size == 0:  # the batch has crowded out all of the graph
-                    size = start_walk(ix, scratch, form, entry)
-                # All found on this level are start points of the one below, in a visited set of their own.
-                epoch = next_epoch(scratch)
-                for j in range(size):
-                    store_u16(scratch[VISITED] + slot_of_key(load_i64(pool + j * 8)) * 2, epoch)
-            elif at > top >= 0 and at - 1 == top:
-                size = start_walk(ix, scratch, form, entry)
 
 
 @kernel
