@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,11 +109,10 @@ def _read(terminal: Terminal) -> list[Entry]:
     elapsed_s = time.perf_counter() - started
     if not entries:
         raise ZeusDBError("this Python comes without the sources of its standard library: nothing to index")
-    kinds = dict.fromkeys(("module", "class", "function", "method"), 0)
-    for entry in entries:
-        kinds[entry.metadata["kind"]] += 1
-    counted = ", ".join(f"{count:,} of kind {kind}" for kind, count in kinds.items())
-    terminal.fact("docstrings", f"{len(entries):,} ({counted})")
+    kinds = Counter(entry.metadata["kind"] for entry in entries)
+    plurals = {"module": "modules", "class": "classes", "function": "functions", "method": "methods"}
+    counted = ", ".join(f"{kinds[kind]:,} {plural}" for kind, plural in plurals.items())
+    terminal.fact("docstrings", f"{len(entries):,}: {counted}")
     terminal.fact("read in", f"{elapsed_s:.1f} s")
     return entries
 
