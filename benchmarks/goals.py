@@ -113,11 +113,9 @@ def _filter(dataset: str, result: Any) -> Iterator[Goal]:
             continue
         share = f"{dataset}: filter {float(selectivity):.1%}"
         yield Goal("filter", f"{share}: recall, random", ">=", 0.99, ours["recall"], "recall")
-        for kind in ("near", "far"):
+        for kind, words in (("near", "matches near the query"), ("far", "matches far from it")):
             if row.get(kind):
-                yield Goal(
-                    "filter", f"{share}: recall, {kind} the query", ">=", 0.98, row[kind]["recall"], "recall"
-                )
+                yield Goal("filter", f"{share}: recall, {words}", ">=", 0.98, row[kind]["recall"], "recall")
         hnswlib = row.get("hnswlib")
         if hnswlib:
             measured = ours["qps"] / hnswlib["qps"]

@@ -150,8 +150,8 @@ class ZeusDBVS(ZeusDBStyle):
 
     def explain(self, query: Any, condition: Condition) -> str | None:
         hits = self._index.search(query, top_k=K, filter=condition.filter, explain=True)
-        explanation = getattr(hits, "explanation", None)
-        return None if explanation is None else str(explanation)
+        how = hits.explanation
+        return f"{how.path}, {how.distances or 0:,} distances"
 
 
 class OriginalZeusDB(ZeusDBStyle):

@@ -14,7 +14,7 @@ from benchmarks import truth
 from benchmarks.datasets import DataSet
 from benchmarks.engines import ENGINES, Engine
 from benchmarks.engines.base import Condition, ids_of
-from benchmarks.measure import Point, loops_for
+from benchmarks.measure import Point, Stopwatch, loops_for
 from benchmarks.settings import Scale
 
 Result = dict[str, Any]
@@ -67,16 +67,24 @@ class Job:
     def built_or_loaded(self, name: str) -> Engine:
         """The index that the search section saved; built here when that section did not run."""
         engine = self.new(name)
-        path = self.saved_path(name)
-        if path.exists():
-            engine.load(path)
+        if self.saved_path(name).exists():
+            engine.load(self.saved_path(name))
             return engine
         self.say(f"building {name}")
         engine.warm_up(self.data.vectors)
         engine.build(self.data.vectors)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        engine.save(path)
+        self.attempt(name, self.save, name, engine)
         return engine
+
+    def save(self, name: str, engine: Engine) -> Stopwatch:
+        """Save `engine` for the other sections, wholly or not at all; returns what it took."""
+        path = self.saved_path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f"unfinished-{name}")
+        with Stopwatch() as watch:
+            engine.save(unfinished)
+        unfinished.replace(path)
+        return watch
 
 
 def measure_point(

@@ -81,11 +81,9 @@ def _timed(action: Callable[[Floats], None], vectors: Floats) -> Stopwatch:
 
 
 def _save(job: Job, name: str, engine: Engine, result: dict[str, Any]) -> None:
-    path = job.saved_path(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with Stopwatch() as watch:
-        engine.save(path)
-    result["save"] = {"cpu_s": watch.cpu_s, "wall_s": watch.wall_s, "bytes": disk_bytes(path)}
+    watch = job.save(name, engine)
+    size = disk_bytes(job.saved_path(name))
+    result["save"] = {"cpu_s": watch.cpu_s, "wall_s": watch.wall_s, "bytes": size}
 
 
 def _climb(job: Job, engine: Engine, mode: str, true_distances: truth.Distances) -> _Series:

@@ -66,7 +66,7 @@ def run(job: Job) -> Result:
 def _make_ready(job: Job, name: str) -> bool:
     if not job.saved_path(name).exists():
         job.built_or_loaded(name)
-    return True
+    return job.saved_path(name).exists()
 
 
 def _start(job: Job, name: str, query_path: Path) -> dict[str, Any]:
