@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -136,15 +137,13 @@ class FieldIndexes:
     """The field indexes of all records, as the one writer sees them."""
 
     def __init__(self) -> None:
-        self._segments: tuple[Segment, ...] = ()
-        self._folded = 0
-        """Slots in segments; the tail begins there."""
-        self._tail: list[Row] = []
+        self._view = FieldsView((), 0, [])
+        """All there is: replaced in one assignment, so that an interrupted write leaves the state before it."""
         self._forgotten: list[Slots] = []
-        self._view: FieldsView | None = None
+        """Slots in segments whose values wait to be dropped; some may be gone already."""
 
     def __len__(self) -> int:
-        return self._folded + len(self._tail)
+        return self._view.folded + len(self._view.tail)
 
     # ------------------------------------------------------------------------------------------ writing
 
@@ -174,61 +173,52 @@ class FieldIndexes:
             raise ValueError(f"slot {first_slot} is taken: there are {len(self)} records")
         if documents is not None and len(documents) != count:
             raise ValueError(f"{len(documents)} documents for {count} records")
-        gap = first_slot - len(self)
-        if documents is None:
-            self._append_empty(gap + count)
-        else:
-            self._append_empty(gap)
-            self._tail.extend([_row(metadata, payload) for metadata, payload in documents])
-        if len(self._tail) >= TAIL_ROWS:
+        self._append_empty(first_slot - len(self) + (count if documents is None else 0))
+        if documents is not None:
+            # Views read as far as they know: they may share the list.
+            self._view.tail.extend([_row(metadata, payload) for metadata, payload in documents])
+        if len(self._view.tail) >= TAIL_ROWS:
             self._fold_tail()
 
     def _append_empty(self, count: int) -> None:
         if count < TAIL_ROWS:
-            self._tail.extend([EMPTY_ROW] * count)
+            self._view.tail.extend([EMPTY_ROW] * count)
             return
         self._fold_tail()
-        for low in range(0, count, MAX_SIZE):
-            self._push(Segment(min(MAX_SIZE, count - low), ({}, {})))
+        segments, low = self._view.segments, self._view.folded
+        for stop in range(low + count, low, -MAX_SIZE):
+            segments = self._pushed(segments, Segment(min(MAX_SIZE, stop - low), ({}, {})))
+        self._view = FieldsView(segments, low + count, [])
 
     def _fold_tail(self) -> None:
-        tail, self._tail = self._tail, []
+        segments, tail = self._view.segments, self._view.tail
         for low in range(0, len(tail), FOLD_ROWS):
-            self._push(Segment.build(tail[low : low + FOLD_ROWS]))
+            segments = self._pushed(segments, Segment.build(tail[low : low + FOLD_ROWS]))
+        self._view = FieldsView(segments, self._view.folded + len(tail), [])
 
-    def _push(self, segment: Segment) -> None:
-        """Add a segment, uniting it with those before as long as they are not more than twice its size."""
-        self._folded += segment.size
-        segments = list(self._segments)
-        high = self._folded
-        while (
-            segments and segments[-1].size < 2 * segment.size and segments[-1].size + segment.size <= MAX_SIZE
-        ):
+    def _pushed(self, segments: Sequence[Segment], segment: Segment) -> tuple[Segment, ...]:
+        """Add a segment, uniting it with those before that are not more than twice its size."""
+        segments = list(segments)
+        high = sum(before.size for before in segments) + segment.size
+        while segments and segments[-1].size < 2 * segment.size and segments[-1].size + segment.size <= MAX_SIZE:
             before = segments.pop()
             segment = self._united(high - segment.size - before.size, [before, segment])
-        self._publish((*segments, segment))
+        return (*segments, segment)
 
     def _united(self, low: int, parts: list[Segment]) -> Segment:
         """Unite consecutive segments that begin at a slot, dropping what is forgotten there."""
         size = sum(part.size for part in parts)
         places = np.arange(size)
-        places[self._take_forgotten(low, low + size) - low] = -1
+        places[self._forgotten_in(low, low + size) - low] = -1
         bounds = np.cumsum([0, *(part.size for part in parts)]).tolist()
-        pieces = [places[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+        pieces = [places[a:b] for a, b in pairwise(bounds)]
         return combine_segments(size, list(zip(parts, pieces, strict=True)))
 
-    def _take_forgotten(self, low: int, high: int) -> Slots:
-        if not self._forgotten:
-            return np.empty(0, np.int64)
-        slots = np.concatenate(self._forgotten)
-        inside = (slots >= low) & (slots < high)
-        rest = slots[~inside]
-        self._forgotten = [rest] if len(rest) else []
-        return slots[inside]
-
-    def _publish(self, segments: tuple[Segment, ...]) -> None:
-        self._segments = segments
-        self._view = None
+    def _forgotten_in(self, low: int, high: int) -> Slots:
+        if len(self._forgotten) > 1:
+            self._forgotten = [np.concatenate(self._forgotten)]
+        slots = self._forgotten[0] if self._forgotten else np.empty(0, np.int64)
+        return slots[(slots >= low) & (slots < high)]
 
     def update(
         self,
@@ -257,24 +247,21 @@ class FieldIndexes:
         order = np.argsort(slots, kind="stable")
         slots = slots[order]
         rows = [rows[at] for at in order.tolist()]
-        split = int(np.searchsorted(slots, self._folded))
-        segments = list(self._segments)
-        low = 0
-        for at, segment in enumerate(segments):
+        segments, low = [], 0
+        for segment in self._view.segments:
             a, b = np.searchsorted(slots, (low, low + segment.size)).tolist()
             if a < b:
                 segment = segment.replaced(slots[a:b] - low, rows[a:b])
                 if len(segment.changed) > MAX_CHANGED:
                     segment = self._united(low, [segment])
-                segments[at] = segment
+            segments.append(segment)
             low += segment.size
-        if split < len(slots):
-            # A new list: views hold the old one.
-            tail = list(self._tail)
-            for slot, row in zip(slots[split:].tolist(), rows[split:], strict=True):
-                tail[slot - self._folded] = row
-            self._tail = tail
-        self._publish(tuple(segments))
+        # A new list: views hold the old one.
+        tail = list(self._view.tail)
+        recent = int(np.searchsorted(slots, low))
+        for slot, row in zip(slots[recent:].tolist(), rows[recent:], strict=True):
+            tail[slot - low] = row
+        self._view = FieldsView(tuple(segments), low, tail)
 
     def forget(self, slots: NDArray[Any], old: object = None) -> None:
         """Drop the documents of dead records, at the latest when saved; until then they may still match.
@@ -288,30 +275,27 @@ class FieldIndexes:
         """
         del old
         slots = np.asarray(slots, np.int64)
-        recent = slots[slots >= self._folded]
+        recent = slots[slots >= self._view.folded]
         if len(recent):
             self._replace(recent, [EMPTY_ROW] * len(recent))
         if len(recent) < len(slots):
-            self._forgotten.append(slots[slots < self._folded])
+            self._forgotten.append(slots[slots < self._view.folded])
 
     def purge(self) -> None:
         """Drop the documents of all forgotten records now."""
-        segments = list(self._segments)
-        low = 0
-        for at, segment in enumerate(segments):
-            forgotten = self._take_forgotten(low, low + segment.size)
-            if len(forgotten):
-                self._forgotten.append(forgotten)
-                segments[at] = self._united(low, [segment])
+        segments, low = [], 0
+        for segment in self._view.segments:
+            if len(segment.changed) or len(self._forgotten_in(low, low + segment.size)):
+                segment = self._united(low, [segment])
+            segments.append(segment)
             low += segment.size
-        self._publish(tuple(segments))
+        self._view = FieldsView(tuple(segments), low, self._view.tail)
+        self._forgotten = []
 
     # ------------------------------------------------------------------------------------------ reading
 
     def view(self) -> FieldsView:
         """Return what readers use: it answers for all records there are now, whatever is written later."""
-        if self._view is None:
-            self._view = FieldsView(self._segments, self._folded, self._tail)
         return self._view
 
     def take(self, slots: NDArray[Any]) -> FieldIndexes:
@@ -328,8 +312,9 @@ class FieldIndexes:
         """
         slots = np.asarray(slots, np.int64)
         taken = FieldIndexes()
-        bounds = np.cumsum([0, *(segment.size for segment in self._segments)]).tolist()
-        sources = [*self._segments, Segment.build(self._tail)]
+        segments: tuple[Segment, ...] = ()
+        sources = [*self._view.segments, Segment.build(self._view.tail)]
+        bounds = np.cumsum([0, *(segment.size for segment in sources)]).tolist()
         for low in range(0, len(slots), MAX_SIZE):
             wanted = slots[low : low + MAX_SIZE]
             owners = np.searchsorted(bounds[1:], wanted, side="right")
@@ -339,7 +324,8 @@ class FieldIndexes:
                 chosen = np.flatnonzero(owners == owner)
                 places[wanted[chosen] - bounds[owner]] = chosen
                 parts.append((sources[owner], places))
-            taken._push(combine_segments(len(wanted), parts))
+            segments = (*segments, combine_segments(len(wanted), parts))
+        taken._view = FieldsView(segments, len(slots), [])
         return taken
 
     def state(self) -> dict[str, Any]:
@@ -353,7 +339,7 @@ class FieldIndexes:
         """
         self.purge()
         self._fold_tail()
-        directory, data = pack_segments(self._segments)
+        directory, data = pack_segments(self._view.segments)
         return {"directory": directory, "data": data}
 
     @classmethod
@@ -377,24 +363,34 @@ class FieldIndexes:
             The state contradicts itself or `n`. The indexes can be built anew from the documents.
         """
         indexes = cls()
-        indexes._segments = unpack_segments(state, n)
-        indexes._folded = n
+        indexes._view = FieldsView(unpack_segments(state, n), n, [])
         return indexes
 
     def memory_bytes(self) -> int:
         """Return the bytes held, the tail estimated."""
-        return sum(segment.memory_bytes() for segment in self._segments) + rows_memory_bytes(self._tail)
+        segments = sum(segment.memory_bytes() for segment in self._view.segments)
+        return segments + rows_memory_bytes(self._view.tail)
 
 
 class FieldsView:
-    """The field indexes as they were at one moment; any number of threads may ask at once."""
+    """The field indexes as they were at one moment; any number of threads may ask at once.
 
-    __slots__ = ("_cache", "_folded", "_segments", "_tail")
+    Parameters
+    ----------
+    segments : tuple of Segment
+        Consecutive ranges of slots from 0 on.
+    folded : int
+        Slots in segments; the tail begins there.
+    tail : list of Row
+        The newest records; it may grow behind the records that readers know of.
+    """
+
+    __slots__ = ("_cache", "folded", "segments", "tail")
 
     def __init__(self, segments: tuple[Segment, ...], folded: int, tail: list[Row]) -> None:
-        self._segments = segments
-        self._folded = folded
-        self._tail = tail
+        self.segments = segments
+        self.folded = folded
+        self.tail = tail
         self._cache: dict[tuple[Filter, int], Selection] = {}
 
     def evaluate(self, tree: Filter, n: int) -> NDArray[np.bool_]:
@@ -434,7 +430,7 @@ class FieldsView:
 
     def _matches(self, tree: Filter, n: int) -> Iterator[tuple[int, int, Matches]]:
         low = 0
-        for segment in self._segments:
+        for segment in self.segments:
             if low >= n:
                 return
             found = segment.evaluate(tree)
@@ -444,7 +440,7 @@ class FieldsView:
                 high = n
             yield low, high, found
             low = high
-        rows = self._tail[: n - low]
+        rows = self.tail[: max(0, n - low)]
         if rows:
             yield low, low + len(rows), as_mask(evaluate(tree, Rows(rows)), len(rows))
         if low + len(rows) < n:
@@ -550,9 +546,9 @@ class FieldsView:
         reports = []
         for comparison in dict.fromkeys(comparisons_of(tree)):
             columns = [
-                column for segment in self._segments if (column := segment.column(comparison)) is not None
+                column for segment in self.segments if (column := segment.column(comparison)) is not None
             ]
-            changed = sum(len(segment.changed) for segment in self._segments)
+            changed = sum(len(segment.changed) for segment in self.segments)
             reports.append(
                 {
                     "condition": repr(comparison),
@@ -560,8 +556,8 @@ class FieldsView:
                     "forms": sorted({column.form for column in columns}),
                     "terms": sum(len(column.terms) for column in columns),
                     "matches": self.select(comparison, n).count,
-                    "indexed": min(self._folded, n) - changed,
-                    "scanned": max(0, n - self._folded) + changed,
+                    "indexed": min(self.folded, n) - changed,
+                    "scanned": max(0, n - self.folded) + changed,
                 }
             )
         return reports
@@ -591,7 +587,7 @@ class FieldsView:
         """Yield segments with a mask of what counts in them, and lists of single records that count."""
         live = np.ones(n, np.bool_) if live is None else live
         low = 0
-        for segment in self._segments:
+        for segment in self.segments:
             wanted = np.zeros(segment.size, np.bool_)
             part = live[low : low + segment.size]
             wanted[: len(part)] = part
@@ -607,7 +603,7 @@ class FieldsView:
                 wanted[segment.changed] = False
             yield segment, wanted
             low += segment.size
-        rows = self._tail[: max(0, n - low)]
+        rows = self.tail[: max(0, n - low)]
         yield [row for row, is_live in zip(rows, live[low:], strict=False) if is_live], live[low:]
 
 
