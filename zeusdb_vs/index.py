@@ -27,6 +27,7 @@ from zeusdb_vs.errors import (
     ReadOnlyError,
     RecordNotFoundError,
 )
+from zeusdb_vs.fields import FieldSummary, Selection
 from zeusdb_vs.inputs import CheckedRows, admit_rows, check_rows, merge_rows, read_rows
 from zeusdb_vs.reading import (
     Hits,
@@ -37,8 +38,9 @@ from zeusdb_vs.reading import (
     explain_search,
     find_slot,
     found_slots,
-    mask_of,
+    live_selection,
     matching_slots,
+    selection_of,
     shortened,
     slot_of,
     slots_in,
@@ -60,6 +62,8 @@ logger = logging.getLogger("zeusdb_vs")
 
 StrList = list[str]
 Listing = list[tuple[str, dict[str, Any]]]
+Counts = list[tuple[Any, int]]
+Summaries = list[FieldSummary]
 FloatArray = NDArray[np.float32]
 
 MAX_TOP_K_COLUMNS = 65_536
@@ -299,11 +303,11 @@ class HNSWIndex:
         if rerank is not None:
             check_int(rerank, "rerank", 0)
         queries, many, itself = self._queries(view, vector, id)
-        mask = mask_of(view, filter, ids)
+        selection = selection_of(view, filter, ids)
         masked = time.perf_counter()
         # One more than asked for where the record itself will be among them and is to be dropped.
         wanted = min(k, view.live_count) + (k > 0 and itself >= 0)
-        result = self._search(view, queries, wanted, mask, ef_search, max_distance, exact)
+        result = self._search(view, queries, wanted, selection, ef_search, max_distance, exact)
         answers: list[Hits] = [[] for _ in queries]
         for row, (slots, distances) in enumerate(_rows(result)):
             if itself >= 0:
@@ -315,7 +319,7 @@ class HNSWIndex:
         explanation = explain_search(
             result,
             view,
-            matches=count_in(view, mask),
+            selection=selection,
             top_k=k,
             filter=filter,
             mask_s=masked - began,
@@ -338,7 +342,7 @@ class HNSWIndex:
         view: View,
         queries: FloatArray,
         k: int,
-        mask: NDArray[np.bool_] | None,
+        selection: Selection | None,
         ef_search: int | None,
         max_distance: float | None,
         exact: bool,
@@ -349,6 +353,7 @@ class HNSWIndex:
         check_bool(exact, "exact")
         if k == 0 or view.live_count == 0 or len(queries) == 0:
             return None
+        mask = None if selection is None else selection.mask()
         return self._collection.search(view, queries, k, ef=ef, mask=mask, exact=exact, max_distance=limit)
 
     def search_arrays(
@@ -381,11 +386,11 @@ class HNSWIndex:
         view = self._collection.view
         k = check_int(top_k, "top_k", 0)
         rows, _ = read_queries(queries, dim=self.dim, forbid_zero=self.space == "cosine")
-        mask = mask_of(view, filter, ids)
+        selection = selection_of(view, filter, ids)
         columns = min(k, max(view.live_count, MAX_TOP_K_COLUMNS))
         found = np.full((len(rows), columns), None, dtype=object)
         distances = np.full((len(rows), columns), np.inf, dtype=np.float32)
-        result = self._search(view, rows, min(k, view.live_count), mask, ef_search, max_distance, exact)
+        result = self._search(view, rows, min(k, view.live_count), selection, ef_search, max_distance, exact)
         if result is not None:
             width = result.slots.shape[1]
             distances[:, :width] = result.distances
@@ -455,7 +460,7 @@ class HNSWIndex:
     def count(self, filter: Any = None) -> int:
         """Return how many records match a filter; all of them without one."""
         view = self._collection.view
-        return count_in(view, mask_of(view, filter, None))
+        return count_in(view, selection_of(view, filter))
 
     def list(
         self, number: int = 10, offset: int = 0, after: str | None = None, *, filter: Any = None
@@ -483,13 +488,40 @@ class HNSWIndex:
         """
         size, skip = check_int(number, "number", 0), check_int(offset, "offset", 0)
         view = self._collection.view
-        slots = slots_in(view, mask_of(view, filter, None))
+        slots = slots_in(view, selection_of(view, filter))
         if after is not None:
             if skip:
                 raise ConfigurationError("list takes offset or after, not both")
             slots = slots[np.searchsorted(slots, slot_of(view, after), side="right") :]
         page = slots[skip : skip + size].tolist()
         return [(view.id_of(slot), view.records.metadata(slot)) for slot in page]
+
+    def distinct(self, field: str, *, filter: Any = None) -> Counts:
+        """Return the values of a metadata field with how many records hold each.
+
+        Parameters
+        ----------
+        field : str
+            A key or dotted path. Arrays count by their elements; objects are left out.
+        filter : dict or filter object, optional
+            Count only records that match.
+
+        Returns
+        -------
+        list of (value, int)
+            In ascending order within a type.
+        """
+        if not isinstance(field, str):
+            raise ArgumentTypeError(f"field must be a str, got {field!r}")
+        view = self._collection.view
+        selection = live_selection(view, selection_of(view, filter))
+        live = view.live if selection is None else selection.mask()
+        return view.fields.distinct(field, view.n, None if live is None else live[: view.n])
+
+    def fields(self) -> Summaries:
+        """Return what filters can name: each field, how many records have it, and of which types."""
+        view = self._collection.view
+        return view.fields.fields(view.n, None if view.live is None else view.live[: view.n])
 
     # ------------------------------------------------------------------------------------------ change
 

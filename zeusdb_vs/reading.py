@@ -17,12 +17,12 @@ from zeusdb_vs.errors import (
     FilterError,
     RecordNotFoundError,
 )
+from zeusdb_vs.fields import Selection
 from zeusdb_vs.filters import matches_everything, parse_filter
 from zeusdb_vs.results import SearchExplanation
 
 Hit = dict[str, Any]
 Hits = list[Hit]
-Mask = NDArray[np.bool_]
 
 _PARTS = ("metadata", "text", "payload", "vector")
 DEFAULT_PARTS = frozenset({"metadata"})
@@ -85,38 +85,43 @@ def found_slots(view: View, ids: Iterable[str], name: str = "ids") -> list[int]:
     return list(dict.fromkeys(slot for slot in slots if slot >= 0))
 
 
-def mask_of(view: View, filter: Any, ids: Iterable[str] | None) -> Mask | None:
-    """Return the slots that a filter and a choice of ids leave, None for all; removed slots are unspecified.
+def selection_of(view: View, filter: Any, ids: Iterable[str] | None = None) -> Selection | None:
+    """Return the slots that a filter and a choice of ids leave, None for all; removed slots mean nothing.
 
     Raises
     ------
     FilterError
         The filter cannot be understood.
     """
-    mask: Mask | None = None
+    selection: Selection | None = None
     if filter is not None:
         tree = parse_filter(filter)
         if not matches_everything(tree):
-            mask = view.fields.evaluate(tree, view.n)
+            selection = view.fields.select(tree, view.n)
     if ids is not None:
-        chosen = np.zeros(view.n, np.bool_)
-        chosen[found_slots(view, ids)] = True
-        mask = chosen if mask is None else mask & chosen
-    return mask
+        slots = np.array(sorted(found_slots(view, ids)), np.int64)
+        chosen = Selection(view.n, [(0, view.n, slots)])
+        selection = chosen if selection is None else chosen.where(selection.mask())
+    return selection
 
 
-def slots_in(view: View, mask: Mask | None) -> NDArray[np.int64]:
-    """Return the live slots of a mask, in the order their records came in."""
-    if mask is None:
-        return view.live_slots()
-    return np.flatnonzero(mask if view.live is None else mask & view.live[: view.n])
+def live_selection(view: View, selection: Selection | None) -> Selection | None:
+    """Return the live slots of a selection."""
+    if selection is None or view.live is None:
+        return selection
+    return selection.where(view.live[: view.n])
 
 
-def count_in(view: View, mask: Mask | None) -> int:
-    """Return how many live slots a mask has."""
-    if mask is None:
-        return view.live_count
-    return int(np.count_nonzero(mask if view.live is None else mask & view.live[: view.n]))
+def slots_in(view: View, selection: Selection | None) -> NDArray[np.int64]:
+    """Return the live slots of a selection, in the order their records came in."""
+    live = live_selection(view, selection)
+    return view.live_slots() if live is None else live.slots()
+
+
+def count_in(view: View, selection: Selection | None) -> int:
+    """Return how many live slots a selection has."""
+    live = live_selection(view, selection)
+    return view.live_count if live is None else live.count
 
 
 def matching_slots(view: View, where: Any) -> NDArray[np.int64]:
@@ -127,12 +132,12 @@ def matching_slots(view: View, where: Any) -> NDArray[np.int64]:
     FilterError
         It matches every record by its very shape.
     """
-    mask = mask_of(view, where, None)
-    if mask is None:
+    selection = selection_of(view, where)
+    if selection is None:
         raise FilterError(
             "an empty filter matches every record and is refused here; clear() empties the index"
         )
-    return slots_in(view, mask)
+    return slots_in(view, selection)
 
 
 # ---------------------------------------------------------------------------------------------- answers
@@ -179,7 +184,7 @@ def explain_search(
     result: SearchResult | None,
     view: View,
     *,
-    matches: int,
+    selection: Selection | None,
     top_k: int,
     filter: Any,
     mask_s: float,
@@ -190,11 +195,12 @@ def explain_search(
     return SearchExplanation(
         path=path,
         approximate=path not in ("empty", "exact"),
-        matches=matches,
+        matches=count_in(view, selection),
         total=view.live_count,
         top_k=top_k,
         ef_search=result.ef if result is not None and result.ef else None,
         filter=None if filter is None else repr(filter),
+        conditions=[] if filter is None else view.fields.report(parse_filter(filter), view.n),
         distances=0 if result is None else result.computed,
         hops=0 if result is None else result.hops,
         mask_s=mask_s,

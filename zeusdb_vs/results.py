@@ -86,6 +86,8 @@ class SearchExplanation:
         Width of the walk, None where nothing was walked.
     filter : str or None
         The filter as given.
+    conditions : list of dict
+        How each condition of the filter was answered; see `FieldsView.report`.
     distances, hops : int or None
         Distances computed and graph rows read, for all queries together; None where they are not counted.
     mask_s, search_s, elapsed_s : float
@@ -99,6 +101,7 @@ class SearchExplanation:
     top_k: int
     ef_search: int | None
     filter: str | None
+    conditions: list[dict[str, Any]]
     distances: int | None
     hops: int | None
     mask_s: float

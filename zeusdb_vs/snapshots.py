@@ -45,6 +45,7 @@ class IndexState:
 
 def take_snapshot(collection: Collection, state: IndexState) -> Snapshot:
     """Return one moment of an index, ready to be written; to be called by who holds the writer's lock."""
+    parts = collection.state()  # which may compact first
     view = collection.view
     config = {
         "index_type": _INDEX_TYPE,
@@ -56,7 +57,7 @@ def take_snapshot(collection: Collection, state: IndexState) -> Snapshot:
     }
     return Snapshot(
         config=config,
-        files={name: _to_content(name, part) for name, part in collection.state().items()},
+        files={name: _to_content(name, part) for name, part in parts.items()},
         counts={"records": view.live_count, "slots": view.n},
         index_uuid=state.index_uuid,
         created_at=state.created_at,
