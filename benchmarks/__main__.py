@@ -59,6 +59,9 @@ def main(arguments: list[str] | None = None) -> int:
         for name, reason in results["skipped"].items():
             print(f"skipped {ENGINES[name].title}: {reason}", file=sys.stderr)
         failed = _measure(options, scale, names, results, folder)
+    if not results["sections"]:
+        print(f"nothing to report in {folder / 'results.json'} for a {scale.name} run", file=sys.stderr)
+        return 1
     text = report.render(results)
     (folder / "report.txt").write_text(text, encoding="utf-8")
     drawn = plots.draw(results, folder)

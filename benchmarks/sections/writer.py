@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from benchmarks import truth
 from benchmarks.engines import OURS, Engine
-from benchmarks.engines.base import ids_of
 from benchmarks.measure import percentiles
 from benchmarks.sections.common import Job, Result
 from benchmarks.settings import K
@@ -68,16 +67,16 @@ def _measure(job: Job) -> Result:
         raise failure[0]
     quiet_after = _search(engine, data.queries, lambda: len(data.vectors), passes=_QUIET_PASSES)
     phases = {"quiet_before": quiet_before, "beside_writer": beside, "quiet_after": quiet_after}
-    result: dict[str, Any] = {name: _summary(engine, log, distances) for name, log in phases.items()}
+    result: dict[str, Any] = {name: _summary(log, distances) for name, log in phases.items()}
     result.update(rows_before=half, rows_added=len(data.vectors) - half, writer_wall_s=writer_s)
     return result
 
 
-_Log = list[tuple[int, int, float, Any]]
+_Log = list[tuple[int, int, float, truth.Ids]]
 
 
 def _search(engine: Engine, queries: Any, seen: Any, passes: int | None = None, until: Any = None) -> _Log:
-    """Search back to back; log (query, records whose add had returned, microseconds, answer)."""
+    """Search back to back; log (query, records whose add had returned, microseconds, ids)."""
     call = engine.caller("search", None)
     prepared = engine.prepare(queries)
     clock = time.perf_counter_ns
@@ -89,7 +88,9 @@ def _search(engine: Engine, queries: Any, seen: Any, passes: int | None = None, 
             visible = seen()
             start = clock()
             answer = call(query)
-            log.append((number, visible, (clock() - start) / 1e3, answer))
+            taken_us = (clock() - start) / 1e3
+            # An array, not the dicts: keeping those would feed the garbage collector and show up as latency.
+            log.append((number, visible, taken_us, engine.ids(answer)))
             if until is not None and until.is_set():
                 break
     return log
@@ -103,14 +104,8 @@ def _distances(vectors: truth.Floats, queries: truth.Floats, space: str) -> NDAr
     return np.asarray(half - products, dtype=np.float32)
 
 
-def _summary(engine: Engine, log: _Log, distances: NDArray[np.float32]) -> dict[str, Any]:
-    found = ids_of(engine, [answer for *_, answer in log])
-    recalls = np.array(
-        [
-            _recall(distances[query], visible, row)
-            for (query, visible, *_), row in zip(log, found, strict=True)
-        ]
-    )
+def _summary(log: _Log, distances: NDArray[np.float32]) -> dict[str, Any]:
+    recalls = np.array([_recall(distances[query], visible, found) for query, visible, _, found in log])
     tenths = np.array_split(recalls, min(10, len(recalls)))
     return {
         "searches": len(log),
@@ -121,7 +116,7 @@ def _summary(engine: Engine, log: _Log, distances: NDArray[np.float32]) -> dict[
 
 
 def _recall(distances: NDArray[np.float32], visible: int, found: truth.Ids) -> float:
-    returned = np.unique(found[found >= 0])
+    returned = np.unique(found)
     later = returned[returned >= visible]
     pool = np.concatenate([distances[:visible], distances[later]])
     k = min(K, len(pool))
