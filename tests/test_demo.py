@@ -17,7 +17,7 @@ from zeusdb_vs import ConfigurationError
 from zeusdb_vs.demo.answers import QUESTIONS, differences
 from zeusdb_vs.demo.corpus import Entry, read_compiled, read_corpus, read_source, source_files
 from zeusdb_vs.demo.embedder import HashingEmbedder, embedder_from_config, words
-from zeusdb_vs.demo.run import recall, summary
+from zeusdb_vs.demo.run import question_about, recall, summary
 
 # ------------------------------------------------------------------------------------------- corpus
 
@@ -249,6 +249,11 @@ def test_demo_runs_again_over_its_own_directory_and_over_nothing_else(
     assert main(["demo", "--limit", "50", "--path", str(foreign)]) == 1
     assert "did not make" in capsys.readouterr().err
     assert (foreign / "thesis.txt").read_text(encoding="utf-8") == "years of work"
+
+
+def test_question_about_an_entry_without_words_is_its_name() -> None:
+    assert question_about(Entry("site.bogus", "¶\n\nRest.", {})) == "site.bogus"
+    assert question_about(Entry("site.real", "Real\nsummary.\n\nRest.", {})) == "Real summary."
 
 
 def test_entry_embeds_its_name_and_summary() -> None:

@@ -49,12 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = options.run(options)
         sys.stdout.flush()
-    except ZeusDBError as error:
-        print(f"zeusdb-vs: {error}", file=sys.stderr)
-        return EXIT_FAILED
     except BrokenPipeError:  # the reader of our output has gone, as `head` does: not a failure
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
+    except (ZeusDBError, OSError) as error:
+        print(f"zeusdb-vs: {error}", file=sys.stderr)
+        return EXIT_FAILED
     except KeyboardInterrupt:
         print("zeusdb-vs: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser(
         "demo",
-        help="index the Python documentation on this machine, ask it, save it, ask again from a second process",
+        help="index Python's own documentation, ask it, save it, ask again from a second process",
         epilog=_EXIT_CODES,
     )
     demo.add_argument(

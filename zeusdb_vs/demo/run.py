@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from zeusdb_vs import ForeignDirectoryError, StorageError, ZeusDBError
 from zeusdb_vs.demo.answers import QUESTIONS, TOP_K, Answer, answer, differences
 from zeusdb_vs.demo.corpus import Entry, read_compiled, read_corpus, source_files
-from zeusdb_vs.demo.embedder import Embedder, HashingEmbedder, SentenceTransformerEmbedder
+from zeusdb_vs.demo.embedder import Embedder, HashingEmbedder, SentenceTransformerEmbedder, words
 from zeusdb_vs.demo.terminal import Advance, Terminal
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def run_demo(path: Path, terminal: Terminal, *, model: str | None = None, limit:
     model : str, optional
         A sentence-transformers model to embed with; the lexical hashing embedder when omitted.
     limit : int, optional
-        Index only so many docstrings.
+        Index only about so many docstrings, taken evenly from all over the library.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def run_demo(path: Path, terminal: Terminal, *, model: str | None = None, limit:
     """
     _check_path(path)
     terminal.heading("Reading the docstrings of this machine's Python standard library")
-    entries = _read(terminal)[:limit]
+    entries = _sample(_read(terminal), limit)
     embedder, vectors = _embed(entries, model, terminal)
 
     terminal.heading("Building the index")
@@ -115,6 +115,11 @@ def _read(terminal: Terminal) -> list[Entry]:
     terminal.fact("docstrings", f"{len(entries):,}: {counted}")
     terminal.fact("read in", f"{elapsed_s:.1f} s")
     return entries
+
+
+def _sample(entries: list[Entry], limit: int | None) -> list[Entry]:
+    step = 1 if limit is None else max(1, len(entries) // limit)
+    return entries[::step][:limit]
 
 
 def _embed(
@@ -215,7 +220,7 @@ def _measure_recall(
 ) -> None:
     """Compare with exact search, asking with the first sentences of docstrings from all over the corpus."""
     step = max(1, len(entries) // _RECALL_QUERIES)
-    queries = embedder.embed([summary(entry.text) or entry.id for entry in entries[::step]])
+    queries = embedder.embed([question_about(entry) for entry in entries[::step]])
     _, found = index.search_arrays(queries, top_k=_RECALL_K)
     _, true = index.search_arrays(queries, top_k=_RECALL_K, exact=True)
     terminal.fact(
@@ -278,6 +283,12 @@ def _ask_again(path: Path, answers: Sequence[Answer], model: str | None, termina
 def summary(text: str) -> str:
     """Return the first paragraph of a docstring on one line."""
     return " ".join(text.partition("\n\n")[0].split())
+
+
+def question_about(entry: Entry) -> str:
+    """Return a docstring's summary where it holds words, the object's name where it does not."""
+    text = summary(entry.text)
+    return text if words(text) else entry.id
 
 
 def _resident_bytes() -> int | None:

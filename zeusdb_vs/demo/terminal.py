@@ -52,7 +52,7 @@ class PlainTerminal:
 
     def fact(self, label: str, value: str) -> None:
         """Print one figure under its name."""
-        print(f"  {label:<{_LABEL_WIDTH}}{value}")
+        print(f"  {label:<{_LABEL_WIDTH - 1}} {value}")
 
     def note(self, text: str) -> None:
         """Print a remark."""
@@ -104,7 +104,7 @@ class RichTerminal:
 
     def fact(self, label: str, value: str) -> None:
         """Print one figure under its name."""
-        self._console.print(f"  [dim]{label:<{_LABEL_WIDTH}}[/dim]", end="")
+        self._console.print(f"  [dim]{label:<{_LABEL_WIDTH - 1}} [/dim]", end="")
         self._console.print(value, markup=False, highlight=True)
 
     def note(self, text: str) -> None:
