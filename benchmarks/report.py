@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.engines import ENGINES, OURS
 from benchmarks.goals import Goal, evaluate, ratio, series_of
+from benchmarks.measure import median
 
 Results = dict[str, Any]
 _TARGETS = ("0.90", "0.95", "0.99")
@@ -91,6 +92,7 @@ def _search(result: Any) -> Iterator[str]:
                 )
                 row.append(("never" if qps is None else f"{qps:,.0f}") + _times(own))
             row.append(f"{series['highest_recall']:.4f}")
+            row.append(f"{median(point['qps'] / point['qps_wall'] for point in series['points']):.2f}")
             if is_first:
                 build = figures["build"]["cpu_s"]
                 own = None if my_build is None or name == OURS else my_build / build
@@ -107,6 +109,7 @@ def _search(result: Any) -> Iterator[str]:
         "@ .95",
         "@ .99",
         "best recall",
+        "wall/CPU",
         "build CPU s",
         "file MB",
         "save s",
