@@ -7,12 +7,12 @@ never changed, only followed by another view.
 from __future__ import annotations
 
 import logging
-import sys
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from zeusdb_vs import exact as exact_scan
 from zeusdb_vs.arrays import checked_number
 from zeusdb_vs.errors import CorruptIndexError, VectorError
-from zeusdb_vs.fields import FieldIndexes, FieldsView
+from zeusdb_vs.fields import FieldIndexes, FieldsView, Selection
 from zeusdb_vs.graph import HNSWGraph
 from zeusdb_vs.ids import Ids
 from zeusdb_vs.inputs import RecordBatch
@@ -43,6 +43,8 @@ _COMPACT_SHARE = 0.25
 _COMPACT_LEAST = 1024
 _QUERY_GRAIN = 8
 _NO_BUDGET_LEFT = 3
+_REMEMBERED = 64
+"""Filters whose matching slots a view remembers."""
 
 Document = tuple[dict[str, Any] | None, dict[str, Any] | None]
 
@@ -90,6 +92,33 @@ class SearchResult:
     hops: int | None = None
 
 
+class Matching:
+    """The live slots that a search may return, in the forms that kernels want.
+
+    Attributes
+    ----------
+    slots : int32 (count,), ascending
+    count : how many
+    """
+
+    __slots__ = ("_mask", "_n", "count", "slots", "slots_address")
+
+    def __init__(self, slots: NDArray[np.integer], n: int) -> None:
+        self.slots: NDArray[np.int32] = np.ascontiguousarray(slots, np.int32)
+        self.slots_address = int(self.slots.ctypes.data)
+        self.count = len(self.slots)
+        self._n = n
+        self._mask: NDArray[np.bool_] | None = None
+
+    def mask_address(self) -> int:
+        """Return the address of a byte per slot, 1 where it may be returned; the mask is made once."""
+        if self._mask is None:
+            mask = np.zeros(self._n, np.bool_)
+            mask[self.slots] = True
+            self._mask = mask
+        return int(self._mask.ctypes.data)
+
+
 class View:
     """What readers see: the index as it was at one moment.
 
@@ -107,8 +136,10 @@ class View:
     """
 
     __slots__ = (
+        "_everything",
         "_held",
         "_ids",
+        "_matching",
         "_vectors",
         "fields",
         "is_coded",
@@ -151,6 +182,8 @@ class View:
         self.fields = fields
         self._ids = ids
         self._vectors = vectors
+        self._everything: Matching | None = None
+        self._matching: dict[int, tuple[Selection, Matching]] = {}
         self._held = (vectors.held(), None if graph is None else graph.held())
 
     def find(self, id: str) -> int:
@@ -172,6 +205,27 @@ class View:
             return np.arange(self.n, dtype=np.int64)
         return np.flatnonzero(self.live[: self.n])
 
+    def matching(self, selection: Selection) -> Matching:
+        """Return the live slots of a selection of this view; remembered, as selections are for equal filters."""
+        known = self._matching.get(id(selection))
+        if known is not None:
+            return known[1]
+        slots = selection.slots()
+        if self.live is not None:
+            slots = slots[self.live[slots]]
+        matching = Matching(slots, self.n)
+        if len(self._matching) >= _REMEMBERED:
+            self._matching.clear()
+        # The selection is kept along, so that its identity is not given to another one.
+        self._matching[id(selection)] = (selection, matching)
+        return matching
+
+    def everything(self) -> Matching:
+        """Return all live slots; remembered."""
+        if self._everything is None:
+            self._everything = Matching(self.live_slots(), self.n)
+        return self._everything
+
     def vector(self, slot: int) -> NDArray[np.float32]:
         """Return a copy of a vector, exactly as it was given."""
         return self._vectors.get(slot)
@@ -179,6 +233,11 @@ class View:
     def pieces(self) -> list[NDArray[np.float32]]:
         """Return the originals of slots 0 .. n, in chunks."""
         return self._vectors.originals.pieces(self.n)
+
+    def norm_pieces(self) -> list[NDArray[np.float32]] | None:
+        """Return 1 / norm of slots 0 .. n in the same chunks, float32 (n_i, 1); None but for cosine."""
+        norms = self._vectors.inverse_norms
+        return norms.pieces(self.n) if norms.chunks else None
 
 
 class Collection:
@@ -458,6 +517,98 @@ class Collection:
 
     # Searches
 
+    def search_one(
+        self, view: View, query: NDArray[np.float32], k: int, ef: int | None, selection: Selection | None
+    ) -> tuple[list[int], list[float]] | None:
+        """Answer one query with as little around the kernel as can be.
+
+        Parameters
+        ----------
+        query : (dim,) of a type that converts to float32, finite or not
+        k : 1 .. 256
+        ef : >= 1, None for the default
+
+        Returns
+        -------
+        slots and distances, nearest first; None where only `search` can say what to do: a query that is
+        not usable, too few found
+        """
+        if selection is None:
+            matching = None
+            matches = view.live_count
+            mask = view.live_address
+        else:
+            matching = view.matching(selection)
+            matches = matching.count
+            mask = 0
+        if k > matches:
+            k = matches
+            if k == 0:
+                return [], []
+        if view.is_linked:
+            chosen = plan(view.n, matches, k, ef, view.is_coded, matching is not None)
+        elif _KERNELS is None:
+            return self._scan_one(view, query, k, matching)
+        else:
+            chosen = Plan("exact", 0, k, 0)
+        path = chosen.path
+        scratch = view.scratches.take(view.n, max(chosen.ef, chosen.depth), k)
+        scratch.query[:] = query
+        slots_address, distances_address = scratch.out_slots_address, scratch.out_distances_address
+        kernels = _KERNELS or _load_kernels()
+        if path == "scan":
+            if matching is None:
+                matching = view.everything()
+            status = kernels.scan_codes(
+                view.ix,
+                scratch.block,
+                scratch.query_address,
+                1,
+                k,
+                chosen.depth,
+                matching.slots_address,
+                matches,
+                slots_address,
+                distances_address,
+            )
+        elif path == "walk" or path == "two-hop":
+            if matching is not None:
+                mask = matching.mask_address()
+            status = kernels.search_graph(
+                view.ix,
+                scratch.block,
+                scratch.query_address,
+                1,
+                k,
+                chosen.ef,
+                chosen.depth,
+                mask,
+                path == "two-hop",
+                chosen.budget,
+                slots_address,
+                distances_address,
+            )
+        else:
+            address, size = (0, view.n) if matching is None else (matching.slots_address, matches)
+            status = kernels.scan_exact(
+                view.ix,
+                scratch.block,
+                scratch.query_address,
+                1,
+                k,
+                address,
+                size,
+                mask,
+                slots_address,
+                distances_address,
+            )
+        slots: list[int] = scratch.out_slots[:k].tolist()
+        distances: list[float] = scratch.out_distances[:k].tolist()
+        view.scratches.give(scratch)
+        if status or slots[-1] < 0 or distances[-1] == math.inf:
+            return None
+        return slots, distances
+
     def search(
         self,
         view: View,
@@ -465,7 +616,7 @@ class Collection:
         k: int,
         *,
         ef: int | None = None,
-        mask: NDArray[np.bool_] | None = None,
+        selection: Selection | None = None,
         exact: bool = False,
         max_distance: float | None = None,
     ) -> SearchResult:
@@ -477,7 +628,7 @@ class Collection:
         queries : float32 (q, dim), C order
         k : >= 1; cut to the records that may be returned
         ef : pool of a walk; None for the default
-        mask : bool (n,) over slots, True = may be returned; None for all live ones
+        selection : slots of `view` that may be returned; None for all live ones
         exact : whether to compare with every record that may be returned
         max_distance : hits further away are left out
 
@@ -487,37 +638,20 @@ class Collection:
             A query is not finite, or zero under cosine, or so large that a distance is not finite.
         """
         count = len(queries)
-        matching: NDArray[np.int32] | None = None
-        if mask is None:
-            matches = view.live_count
-        else:
-            allowed = mask[: view.n] if view.live is None else mask[: view.n] & view.live[: view.n]
-            matching = np.flatnonzero(allowed).astype(np.int32)
-            matches = len(matching)
+        matching = None if selection is None else view.matching(selection)
+        matches = view.live_count if matching is None else matching.count
         width = min(k, matches)
         if count == 0 or width == 0:
             return SearchResult(np.full((count, 0), -1), np.empty((count, 0), np.float32), "empty")
-        chosen = plan(
-            n=view.n,
-            matches=matches,
-            k=width,
-            ef=ef,
-            exact=exact,
-            linked=view.is_linked,
-            coded=view.is_coded,
-            masked=mask is not None,
-        )
-        if not view.is_linked and not _kernels_are_loaded():
-            result = self._scan_without_kernels(view, queries, width, None if mask is None else allowed)
+        if exact or not view.is_linked:
+            chosen = Plan("exact", 0, width, 0)
         else:
-            if mask is not None:
-                allowed = np.ascontiguousarray(allowed)
-                mask_address = int(allowed.ctypes.data)
-            else:
-                mask_address = view.live_address
-            result = self._run(view, queries, width, chosen, mask_address, matching)
-        if not np.isfinite(result.distances).all():
-            self._refuse_infinite(result)
+            chosen = plan(view.n, matches, width, ef, view.is_coded, matching is not None)
+        if view.is_linked or _KERNELS is not None:
+            result = self._run(view, queries, width, chosen, matching)
+        else:
+            result = self._scan_without_kernels(view, queries, width, matching)
+        self._refuse_infinite(result)
         if max_distance is not None:
             far = result.distances > max_distance
             result.slots[far] = -1
@@ -525,27 +659,44 @@ class Collection:
         return result
 
     def _refuse_infinite(self, result: SearchResult) -> None:
+        if np.isfinite(result.distances[:, -1]).all():  # the furthest of each query
+            return
         bad = np.flatnonzero(((~np.isfinite(result.distances)) & (result.slots >= 0)).any(axis=1))
         if len(bad):
             raise VectorError(
-                f"query {int(bad[0])}: a distance is beyond float32 (3.4e38): "
-                "scale the vectors and the query down"
+                f"query {int(bad[0])}: a distance is beyond float32 (3.4e38): scale the vectors and the query down"
             )
 
+    def _scan_one(
+        self, view: View, query: NDArray[np.float32], k: int, matching: Matching | None
+    ) -> tuple[list[int], list[float]] | None:
+        """Answer one query of a small index without compiled code; None for a query that is not usable."""
+        # A sum of squares tells NaN and infinity from all else, and zero; an overflow is left to `search`.
+        norm = float(np.dot(query, query))
+        if not math.isfinite(norm) or (norm == 0.0 and self.metric.is_normalizing):
+            return None
+        chosen: NDArray[np.integer] | None = None if matching is None else matching.slots
+        if chosen is None and view.live is not None:
+            chosen = view.everything().slots
+        slots, near = exact_scan.nearest(self.metric, query, view.pieces(), view.norm_pieces(), k, chosen)
+        distances: list[float] = near.tolist()
+        return None if distances[-1] == math.inf else (slots.tolist(), distances)
+
     def _scan_without_kernels(
-        self, view: View, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None
+        self, view: View, queries: NDArray[np.float32], k: int, matching: Matching | None
     ) -> SearchResult:
-        if allowed is None and view.live is not None:
-            allowed = view.live[: view.n]
+        chosen: NDArray[np.integer] | None = None if matching is None else matching.slots
+        if chosen is None and view.live is not None:
+            chosen = view.live_slots()
         slots = np.full((len(queries), k), -1, np.int64)
         distances = np.full((len(queries), k), np.inf, np.float32)
-        pieces = view.pieces()
+        pieces, norms = view.pieces(), view.norm_pieces()
         for i, query in enumerate(queries):
             self._check_query(query, i)
-            found, near = exact_scan.nearest(self.metric, query, pieces, k, allowed)
+            found, near = exact_scan.nearest(self.metric, query, pieces, norms, k, chosen)
             slots[i, : len(found)] = found
             distances[i, : len(found)] = near
-        return SearchResult(slots, distances, "exact", computed=len(queries) * view.n)
+        return SearchResult(slots, distances, "exact", computed=len(queries) * view.n, hops=0)
 
     def _check_query(self, query: NDArray[np.float32], number: int) -> None:
         if not np.isfinite(query).all():
@@ -554,13 +705,7 @@ class Collection:
             raise _query_error(2 + 4 * number)
 
     def _run(
-        self,
-        view: View,
-        queries: NDArray[np.float32],
-        k: int,
-        chosen: Plan,
-        mask_address: int,
-        matching: NDArray[np.int32] | None,
+        self, view: View, queries: NDArray[np.float32], k: int, chosen: Plan, matching: Matching | None
     ) -> SearchResult:
         """Run kernels over the queries, on several threads where there are many."""
         count, dim = queries.shape
@@ -569,6 +714,8 @@ class Collection:
         result = SearchResult(slots, distances, chosen.path, chosen.ef, 0, 0)
         query_address = queries.ctypes.data
         slots_address, distances_address = slots.ctypes.data, distances.ctypes.data
+        if matching is None and chosen.path == "scan":
+            matching = view.everything()
         totals = threading.Lock()
         room = max(chosen.ef, chosen.depth, k)
 
@@ -576,7 +723,7 @@ class Collection:
             scratch = view.scratches.take(view.n, room, k)
             at, path = start, chosen.path
             while at < stop:
-                status = self._call(
+                status = _call_kernel(
                     view,
                     scratch,
                     path,
@@ -584,7 +731,6 @@ class Collection:
                     stop - at,
                     k,
                     chosen,
-                    mask_address,
                     matching,
                     slots_address + at * k * 8,
                     distances_address + at * k * 4,
@@ -604,68 +750,15 @@ class Collection:
 
         run_range(piece, count, _QUERY_GRAIN)
         if chosen.path in ("walk", "two-hop"):
-            self._complete(view, queries, k, mask_address, matching, result)
+            self._complete(view, queries, k, matching, result)
         return result
-
-    def _call(
-        self,
-        view: View,
-        scratch: Scratch,
-        path: str,
-        queries: int,
-        count: int,
-        k: int,
-        chosen: Plan,
-        mask: int,
-        matching: NDArray[np.int32] | None,
-        out_slots: int,
-        out_distances: int,
-    ) -> int:
-        from zeusdb_vs.kernels import scan, search
-
-        block = scratch.block
-        if path in ("walk", "two-hop"):
-            two_hop = int(path == "two-hop")
-            return int(
-                search.search_graph(
-                    view.ix,
-                    block,
-                    queries,
-                    count,
-                    k,
-                    chosen.ef,
-                    chosen.depth,
-                    mask,
-                    two_hop,
-                    chosen.budget,
-                    out_slots,
-                    out_distances,
-                )
-            )
-        if matching is None and path == "scan":
-            matching = view.live_slots().astype(np.int32)
-        if matching is None:
-            return int(
-                scan.scan_exact(view.ix, block, queries, count, k, 0, view.n, mask, out_slots, out_distances)
-            )
-        address, size = matching.ctypes.data, len(matching)
-        if path == "scan":
-            return int(
-                scan.scan_codes(
-                    view.ix, block, queries, count, k, chosen.depth, address, size, out_slots, out_distances
-                )
-            )
-        return int(
-            scan.scan_exact(view.ix, block, queries, count, k, address, size, 0, out_slots, out_distances)
-        )
 
     def _complete(
         self,
         view: View,
         queries: NDArray[np.float32],
         k: int,
-        mask_address: int,
-        matching: NDArray[np.int32] | None,
+        matching: Matching | None,
         result: SearchResult,
     ) -> None:
         """Answer by a scan the queries whose walk found fewer than there are."""
@@ -673,9 +766,10 @@ class Collection:
         if len(short) == 0:
             return
         again = Plan("exact", 0, k, 0)
-        rest = self._run(view, np.ascontiguousarray(queries[short]), k, again, mask_address, matching)
+        rest = self._run(view, np.ascontiguousarray(queries[short]), k, again, matching)
         result.slots[short], result.distances[short] = rest.slots, rest.distances
-        result.path = f"{result.path}, then scan"
+        if not result.path.endswith("scan"):
+            result.path = f"{result.path}, then scan"
 
     # State
 
@@ -761,9 +855,67 @@ class Collection:
         }
 
 
-def _kernels_are_loaded() -> bool:
-    """Whether this process has compiled code at hand; loading it would cost a small index more than it gives."""
-    return "zeusdb_vs.kernels.scan" in sys.modules
+class _Kernels(NamedTuple):
+    """The kernels that searches call, loaded when the first index with a graph is made."""
+
+    search_graph: Callable[..., int]
+    scan_codes: Callable[..., int]
+    scan_exact: Callable[..., int]
+
+
+_KERNELS: _Kernels | None = None
+
+
+def _load_kernels() -> _Kernels:
+    """Load compiled code, which costs a process some 0.3 s: a small index does without."""
+    global _KERNELS
+    if _KERNELS is None:
+        from zeusdb_vs.kernels import scan, search
+
+        _KERNELS = _Kernels(search.search_graph, scan.scan_codes, scan.scan_exact)
+    return _KERNELS
+
+
+def _call_kernel(
+    view: View,
+    scratch: Scratch,
+    path: str,
+    queries: int,
+    count: int,
+    k: int,
+    chosen: Plan,
+    matching: Matching | None,
+    out_slots: int,
+    out_distances: int,
+) -> int:
+    """Run the kernel of a path over some queries; addresses and return value are the kernel's."""
+    kernels = _load_kernels()
+    if path in ("walk", "two-hop"):
+        mask = view.live_address if matching is None else matching.mask_address()
+        two_hop = path == "two-hop"
+        return kernels.search_graph(
+            view.ix,
+            scratch.block,
+            queries,
+            count,
+            k,
+            chosen.ef,
+            chosen.depth,
+            mask,
+            two_hop,
+            chosen.budget,
+            out_slots,
+            out_distances,
+        )
+    address, size = (0, view.n) if matching is None else (matching.slots_address, matching.count)
+    if path == "scan":
+        return kernels.scan_codes(
+            view.ix, scratch.block, queries, count, k, chosen.depth, address, size, out_slots, out_distances
+        )
+    mask = view.live_address if matching is None else 0
+    return kernels.scan_exact(
+        view.ix, scratch.block, queries, count, k, address, size, mask, out_slots, out_distances
+    )
 
 
 def _query_error(status: int) -> VectorError:

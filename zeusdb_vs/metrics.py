@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,12 +38,18 @@ class Metric:
         scaled: NDArray[np.float32] = (wide / norms[:, None]).astype(np.float32)
         return scaled
 
-    def distances(self, query: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    def distances(
+        self,
+        query: NDArray[np.float32],
+        vectors: NDArray[np.float32],
+        inverse_norms: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
         """Return the exact distances of one query to (n, dim) rows, float32 (n,), without compiled code.
 
-        cosine 1 - cos, l2 Euclidean, l1 Manhattan, dot 1 - inner product.
+        cosine 1 - cos, l2 Euclidean, l1 Manhattan, dot 1 - inner product. `inverse_norms`, float32 (n,), spares
+        cosine the norms of the rows; 0 stands for one that is not known.
         """
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             if self.name == "l2":
                 difference = vectors - query
                 result = np.sqrt(np.einsum("ij,ij->i", difference, difference))
@@ -52,11 +59,35 @@ class Metric:
                 result = np.float32(1) - vectors @ query
             else:
                 wide = query.astype(np.float64)
-                unit = (wide / np.sqrt(wide @ wide)).astype(np.float32)
-                norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
-                result = np.maximum(np.float32(0), np.float32(1) - (vectors @ unit) / norms.astype(np.float32))
+                unit = (wide / math.sqrt(wide @ wide)).astype(np.float32)
+                known = np.zeros(len(vectors), np.float32) if inverse_norms is None else inverse_norms
+                result = np.maximum(np.float32(0), np.float32(1) - (vectors @ unit) * known)
+                for row in np.flatnonzero(known == 0) if not known.all() else ():
+                    result[row] = _cosine_distance(wide, vectors[row].astype(np.float64))
+            # float32 lost it, by overflow or by underflow of squares: float64 may still tell.
+            for row in np.flatnonzero(~np.isfinite(result)):
+                result[row] = self._wide_distance(query, vectors[row])
+            if self.name == "l2":
+                for row in np.flatnonzero(result < _LEAST_ROOT):
+                    result[row] = self._wide_distance(query, vectors[row])
         exact: NDArray[np.float32] = result.astype(np.float32, copy=False)
         return exact
+
+    def _wide_distance(self, query: NDArray[np.float32], vector: NDArray[np.float32]) -> np.float32:
+        a, b = query.astype(np.float64), vector.astype(np.float64)
+        if self.name == "l2":
+            return np.float32(math.sqrt((a - b) @ (a - b)))
+        if self.name == "l1":
+            return np.float32(np.abs(a - b).sum())
+        return np.float32(1 - a @ b) if self.name == "dot" else _cosine_distance(a, b)
+
+
+_LEAST_ROOT = np.float32(1e-15)
+"""Euclidean distances below this come from squares that float32 cannot hold in full."""
+
+
+def _cosine_distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> np.float32:
+    return np.float32(max(0.0, 1 - (a @ b) / (math.sqrt(a @ a) * math.sqrt(b @ b))))
 
 
 METRICS = {

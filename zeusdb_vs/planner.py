@@ -5,7 +5,7 @@ The costs are nanoseconds of one thread on the class of machine the project is m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 DEFAULT_EF = 80
 """Pool of a search that names none: recall@10 above .99 on real text embeddings (README, "Parameters")."""
@@ -17,11 +17,11 @@ _WALK_NS = 24.0
 _LOOK_NS = 2.5
 """A row looked through on a two-hop walk because it does not match."""
 _DISTANCES_PER_EF = 16.0
+_UNLIMITED = 1 << 60
 _START_DISTANCES = 220.0
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """How one search is to be answered.
 
     Attributes
@@ -38,46 +38,29 @@ class Plan:
     budget: int
 
 
-def rerank_depth(k: int, *, coded: bool) -> int:
-    """How many of the nearest by code are reranked, so that code errors cost under .0005 of recall@k."""
-    return max(25, k + 15, k + k // 2) if coded else k
-
-
-def walk_distances(ef: int) -> float:
-    """Distances a walk with this pool computes, about."""
-    return _START_DISTANCES + _DISTANCES_PER_EF * ef
-
-
-def plan(
-    *, n: int, matches: int, k: int, ef: int | None, exact: bool, linked: bool, coded: bool, masked: bool
-) -> Plan:
-    """Choose the cheapest way that keeps recall.
+def plan(n: int, matches: int, k: int, ef: int | None, coded: bool, masked: bool) -> Plan:
+    """Choose the cheapest way through an index with a graph that keeps recall.
 
     Parameters
     ----------
     n : slots in the graph, removed ones included
-    matches : live slots that may be returned
+    matches : live slots that may be returned, >= 1
     k : neighbours asked for, <= matches
     ef : the caller's `ef_search`, None for the default
-    exact : whether the caller asked for exact search
-    linked : whether there is a graph
     coded : whether slots have codes apart from the originals
     masked : whether a filter restricts what may be returned
     """
-    depth = rerank_depth(k, coded=coded)
-    pool = max(ef if ef is not None else max(2 * k, DEFAULT_EF), k)
-    if exact or not linked:
-        return Plan("exact", pool, depth, 0)
-    scan = Plan("scan" if coded else "exact", pool, max(depth, pool), 0)
+    depth = max(25, k + 15, k + k // 2) if coded else k
+    pool = max(k, 2 * k, DEFAULT_EF) if ef is None else max(k, ef)
+    scan = "scan" if coded else "exact"
     scan_ns = matches * _SCAN_NS
-    if not masked:
-        # Removed slots fill places of the pool without being results.
-        pool = min(n, pool * n // max(1, matches))
-        if walk_distances(pool) * _WALK_NS >= n * _SCAN_NS:
-            return scan
-        return Plan("walk", pool, depth, 1 << 60)
-    share = matches / n
-    two_hop_ns = walk_distances(pool) * (_WALK_NS + _LOOK_NS / share)
-    if scan_ns <= two_hop_ns:
-        return scan
-    return Plan("two-hop", pool, depth, matches)
+    if masked:
+        walk_ns = (_START_DISTANCES + _DISTANCES_PER_EF * pool) * (_WALK_NS + _LOOK_NS * n / matches)
+        if scan_ns <= walk_ns:
+            return Plan(scan, pool, max(depth, pool), 0)
+        return Plan("two-hop", pool, depth, matches)
+    # Removed slots fill places of the pool without being results.
+    pool = min(n, pool * n // matches)
+    if (_START_DISTANCES + _DISTANCES_PER_EF * pool) * _WALK_NS >= scan_ns:
+        return Plan(scan, pool, max(depth, pool), 0)
+    return Plan("walk", pool, depth, _UNLIMITED)
