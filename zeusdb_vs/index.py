@@ -73,8 +73,6 @@ MAX_QUICK_TOP_K = 256
 """Hits up to which a search fits the working memory that is always at hand."""
 _FLOAT32 = np.dtype(np.float32)
 
-MAX_FAST_TOP_K = 256
-"""Hits that a kernel's own result buffers hold."""
 MAX_M = 256
 MAX_EF_CONSTRUCTION = 4096
 MAX_EXPECTED_SIZE = 1 << 40
@@ -94,7 +92,6 @@ class HNSWIndex:
         "_lock",
         "_read_only",
         "_saved_at",
-        "_shape",
         "_state",
     )
 
@@ -102,7 +99,6 @@ class HNSWIndex:
         self._collection = collection
         self._state = state
         self._read_only = read_only
-        self._shape = (collection.config.dim,)
         self._lock = threading.RLock()
         # The directory that holds exactly this state, while there is one: what a pickle can name.
         self._saved_at: str | None = None
@@ -314,22 +310,6 @@ class HNSWIndex:
             if quick is not None:
                 return quick
         view = self._collection.view
-        if (
-            type(vector) is np.ndarray
-            and vector.dtype == np.float32
-            and vector.shape == self._shape
-            and type(top_k) is int
-            and 0 < top_k <= MAX_FAST_TOP_K
-            and (ef_search is None or (type(ef_search) is int and ef_search > 0))
-            and rerank is max_distance is id is None
-            and exact is explain is False
-        ):
-            parts = chosen_parts(include, return_vector)
-            selection = None if filter is ids is None else selection_of(view, filter, ids)
-            nearest = self._collection.search_one(view, vector, top_k, ef_search, selection)
-            if nearest is not None:
-                return build_hits(view, *nearest, parts)
-
         began = time.perf_counter()
         parts = chosen_parts(include, return_vector)
         k = check_int(top_k, "top_k", 0)
@@ -345,7 +325,7 @@ class HNSWIndex:
         answers: list[Hits] = [[] for _ in queries]
         for row, (slots, distances) in enumerate(_rows(result)):
             if itself >= 0:
-                without_slot(slots, distances, itself)
+                without_slot(slots, distances, itself, k)
             answers[row] = build_hits(view, slots, distances, parts)
         found = answers if many else answers[0]
         if not explain:
@@ -362,7 +342,7 @@ class HNSWIndex:
         return ExplainedHits(found, explanation)
 
     def _search_quickly(self, vector: FloatArray, filter: Any, k: int, ef: int | None) -> Hits | None:
-        """Answer the usual search, one float32 array and at most a filter; None for any other or one at fault.
+        """Answer the usual search, one float32 array and at most a filter; None for any other and for faults.
 
         At recall .90 the walk takes some 10 us, so each microsecond around it counts.
         """

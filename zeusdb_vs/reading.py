@@ -168,10 +168,12 @@ def with_parts(view: View, records: Hits, slots: Sequence[int], parts: frozenset
     return records
 
 
-def without_slot(slots: list[int], distances: list[float], slot: int) -> None:
-    """Drop one slot from the result of a query, or its last hit where it is not among them; in place."""
-    at = slots.index(slot) if slot in slots else len(slots) - 1
-    del slots[at], distances[at]
+def without_slot(slots: list[int], distances: list[float], slot: int, most: int) -> None:
+    """Drop one slot from the result of a query and leave at most `most` others; in place."""
+    if slot in slots:
+        at = slots.index(slot)
+        del slots[at], distances[at]
+    del slots[most:], distances[most:]
 
 
 def shortened(names: Sequence[str]) -> str:
