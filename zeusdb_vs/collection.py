@@ -671,9 +671,7 @@ class Collection:
         self, view: View, query: NDArray[np.float32], k: int, matching: Matching | None
     ) -> tuple[list[int], list[float]] | None:
         """Answer one query of a small index without compiled code; None for a query that is not usable."""
-        # A sum of squares tells NaN and infinity from all else, and zero; an overflow is left to `search`.
-        norm = float(np.dot(query, query))
-        if not math.isfinite(norm) or (norm == 0.0 and self.metric.is_normalizing):
+        if not np.isfinite(query).all() or (self.metric.is_normalizing and not query.any()):
             return None
         chosen: NDArray[np.integer] | None = None if matching is None else matching.slots
         if chosen is None and view.live is not None:
