@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -77,7 +78,9 @@ def run_demo(path: Path, terminal: Terminal, *, model: str | None = None, limit:
     _save(index, path, terminal)
     is_same = _ask_again(path, answers, model, terminal)
     if is_same:
-        terminal.note(f'Ask it yourself: zeusdb-vs search {path} "how do I compress a file"')
+        # From `make demo` the command lies in .venv and not on the path.
+        command = "zeusdb-vs" if shutil.which("zeusdb-vs") else f"{sys.executable} -m zeusdb_vs"
+        terminal.note(f'Ask it yourself: {command} search {path} "how do I compress a file"')
     return is_same
 
 
