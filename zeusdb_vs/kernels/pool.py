@@ -43,14 +43,13 @@ def insert_key(pool, size, capacity, key):
         if key >= load_i64(pool + (size - 1) * 8):
             return np.int64(-1)
         size -= 1
+    # Binary search without branches: what it compares is as good as random, and a wrong guess costs more than a step.
     low = np.int64(0)
-    high = np.int64(size)
-    while low < high:
-        middle = (low + high) >> 1
-        if load_i64(pool + middle * 8) < key:
-            low = middle + 1
-        else:
-            high = middle
+    length = np.int64(size)
+    while length > 0:
+        half = (length + 1) >> 1
+        low += np.int64(load_i64(pool + (low + half - 1) * 8) < key) * half
+        length -= half
     place = pool + low * 8
     move_bytes(place + 8, place, (size - low) * 8)
     store_i64(place, key)
