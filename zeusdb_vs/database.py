@@ -53,8 +53,8 @@ class VectorDatabase:
         dim: int | None = None,
         space: str = "cosine",
         m: int | None = None,
-        ef_construction: int = DEFAULT_EF_CONSTRUCTION,
-        expected_size: int = DEFAULT_EXPECTED_SIZE,
+        ef_construction: int | None = DEFAULT_EF_CONSTRUCTION,
+        expected_size: int | None = DEFAULT_EXPECTED_SIZE,
         quantization_config: Mapping[str, Any] | None = None,
         indexed_fields: Iterable[str] | None = None,
         **unknown: object,
@@ -101,7 +101,11 @@ class VectorDatabase:
             )
         width = check_int(dim, "dim", 1, MAX_DIM)
         metric = _known(space, "space", ALIASES)
-        options = check_build_options(m, ef_construction, expected_size)
+        options = {
+            "ef_construction": DEFAULT_EF_CONSTRUCTION,
+            "expected_size": DEFAULT_EXPECTED_SIZE,
+            **check_build_options(m, ef_construction, expected_size),
+        }
         if "m" not in options:
             options["m"] = DEFAULT_M_LARGE if options["expected_size"] > LARGE_SIZE else DEFAULT_M
         if options["ef_construction"] <= 2 * options["m"]:

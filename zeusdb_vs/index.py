@@ -301,8 +301,8 @@ class HNSWIndex:
         """
         if (
             type(vector) is np.ndarray
-            and include is max_distance is id is ids is rerank is None
-            and return_vector is exact is explain is False
+            and (include is None and max_distance is None and id is None and ids is None and rerank is None)
+            and (return_vector is False and exact is False and explain is False)
             and type(top_k) is int
             and (ef_search is None or type(ef_search) is int)
         ):
@@ -357,7 +357,8 @@ class HNSWIndex:
         view = collection.view
         selection = None if filter is None else selection_of(view, filter)
         found = collection.search_one(view, vector, k, ef, selection)
-        if found is None:
+        if found is None or not found[0]:
+            # Where there is nothing to find, the query has not been looked at either.
             return None
         names, records = view.names, view.records
         if not records.has_metadata:

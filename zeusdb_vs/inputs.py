@@ -186,7 +186,8 @@ def _read_chunks(items: Iterator[Any]) -> Iterator[Rows]:
 
 
 def _read_items(items: list[Any], first: int) -> Rows:
-    if any(isinstance(item, Mapping) for item in islice(items, 1)):
+    # One dict among them is enough: the others are then records gone wrong.
+    if any(isinstance(item, dict) for item in items) or (items and isinstance(items[0], Mapping)):
         return _read_records(items, first)
     return Rows(first, len(items), items)
 
