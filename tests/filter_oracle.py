@@ -128,7 +128,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 def equal(a: Any, b: Any) -> bool:
-    if isinstance(a, date) and isinstance(b, str) or isinstance(a, str) and isinstance(b, date):
+    if (isinstance(a, date) and isinstance(b, str)) or (isinstance(a, str) and isinstance(b, date)):
         return moment(a) is not None and moment(a) == moment(b)
     return same(a, b)
 
@@ -154,7 +154,7 @@ def contains(value: Any, wanted: Any) -> bool:
     return isinstance(value, list) and any(equal(item, wanted) for item in value)
 
 
-def like(value: Any, pattern: str, flags: int = 0) -> bool:
+def like(value: Any, pattern: str) -> bool:
     source, at = "", 0
     while at < len(pattern):
         char = pattern[at]
@@ -164,7 +164,7 @@ def like(value: Any, pattern: str, flags: int = 0) -> bool:
         else:
             source += {"%": "(?s:.*)", "_": "(?s:.)"}.get(char, re.escape(char))
         at += 1
-    return isinstance(value, str) and re.fullmatch(source, value, flags) is not None
+    return isinstance(value, str) and re.fullmatch(source, value) is not None
 
 
 def items(value: Any) -> list:
@@ -188,7 +188,7 @@ OPERATORS = {
         isinstance(value, str) and operand.lower() in value.lower()
     ),
     "like": like,
-    "ilike": lambda value, operand: like(value, operand, re.IGNORECASE),
+    "ilike": lambda value, operand: isinstance(value, str) and like(value.lower(), operand.lower()),
     "regex": lambda value, operand: isinstance(value, str) and re.search(operand, value) is not None,
     "any": lambda value, operand: any(among(item, operand) for item in items(value)),
     "all": lambda value, operand: all(any(equal(item, want) for item in items(value)) for want in operand),

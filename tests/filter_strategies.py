@@ -1,4 +1,4 @@
-"""Random metadata and random filters that have a fair chance to match it: few fields, few values, many types."""
+"""Random metadata, and random filters with a fair chance to match it: few fields, few values, many types."""
 
 from __future__ import annotations
 
@@ -45,8 +45,10 @@ TEXTS = (
     "K",  # the Kelvin sign, which lowers to an ASCII k
     "k",
     "ß",
-    "ſ",
+    "\u017f",  # the long s
     "İ",
+    "ΑΣ",
+    "Σα",
     "a\0b",
     "a\nb",
     "%",

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zeusdb_vs import fields as fields_module
-from zeusdb_vs.errors import CorruptIndexError, FilterError, ZeusDBError
+from zeusdb_vs.errors import CorruptIndexError, FilterError
 from zeusdb_vs.fields import FieldIndexes
-from zeusdb_vs.filters import And, Comparison, Filter, Not, Or, field, filter_from_json, parse_filter
+from zeusdb_vs.filters import And, Comparison, Filter, Not, Or, filter_from_json, parse_filter
 
 EXAMPLES = int(os.environ.get("ZEUSDB_VS_FILTER_EXAMPLES", "400"))
 thorough = settings(

@@ -5,9 +5,9 @@ Two spellings, freely mixed:
 - bare operators, ``{"year": {"gte": 2020}}``: a record without the field never matches, not even ``ne``;
 - ``$`` operators, ``{"year": {"$gte": 2020}}``: Mongo's, where ``$ne`` and ``$nin`` match such records.
 
-A plain value means equality in both. Several fields, and several operators of a field, must all hold. Groups are
-``$and``, ``$or`` and ``$nor`` with a list of filters, and ``$not`` before a filter or inside a field. Errors name
-the path to the part at fault, as in ``$and[2].price.$gt``.
+A plain value means equality in both. Several fields, and several operators of a field, must all hold. Groups
+are ``$and``, ``$or`` and ``$nor`` with a list of filters, and ``$not`` before a filter or inside a field.
+Errors name the path to the part at fault, as in ``$and[2].price.$gt``.
 """
 
 from __future__ import annotations
@@ -191,7 +191,8 @@ class _Parser:
         if name in _DOLLAR:
             return _built(path, Comparison, subject.name, _DOLLAR[name], operand, missing=MissingRule.DIFFERS)
         raise FilterError(
-            f"{path}: {_unknown(name, _OPERATORS, 'operator')}; to compare with an object write {{'$eq': {{...}}}}"
+            f"{path}: {_unknown(name, _OPERATORS, 'operator')}; "
+            "to compare with an object write {'$eq': {...}}"
         )
 
     def between(self, subject: Field, operand: Any, path: str) -> Filter:

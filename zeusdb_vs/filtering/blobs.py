@@ -5,9 +5,10 @@ A Python object per string would cost three times the text; this costs the text 
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ class Blobs:
     def to_list(self) -> list[bytes]:
         """Return all strings."""
         offsets, data = self.offsets.tolist(), self.data
-        return [data[a:b] for a, b in zip(offsets, offsets[1:], strict=False)]
+        return [data[a:b] for a, b in pairwise(offsets)]
 
     def to_text(self, index: int) -> str:
         """Return one string, decoded."""
@@ -87,38 +88,52 @@ class Blobs:
         found[owners[inside]] = True
         return found
 
+    def starting_with(self, prefix: bytes) -> NDArray[np.bool_]:
+        """Return for each string whether it starts with the prefix, shape (n,), in any order."""
+        return self._holding(prefix, self.offsets[:-1].astype(np.int64))
+
     def ending_with(self, suffix: bytes) -> NDArray[np.bool_]:
         """Return for each string whether it ends with the suffix, shape (n,)."""
-        ends = self.offsets[1:].astype(np.int64)
-        starts = ends - len(suffix)
-        chosen = np.flatnonzero(starts >= self.offsets[:-1])
+        return self._holding(suffix, self.offsets[1:].astype(np.int64) - len(suffix))
+
+    def _holding(self, piece: bytes, places: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return for each string whether a piece lies in it, at the place given for it."""
+        chosen = np.flatnonzero((places >= self.offsets[:-1]) & (places + len(piece) <= self.offsets[1:]))
         text = np.frombuffer(self.data, np.uint8)
-        for shift, byte in enumerate(suffix):
-            chosen = chosen[text[starts[chosen] + shift] == byte]
+        for shift, byte in enumerate(piece):
+            chosen = chosen[text[places[chosen] + shift] == byte]
         found = np.zeros(len(self), np.bool_)
         found[chosen] = True
         return found
 
     def lowered(self) -> Blobs:
-        """Return these strings with ASCII letters in lower case, in the same places (no longer ascending)."""
-        return Blobs(self.data.lower(), self.offsets)
-
-    def not_ascii(self) -> NDArray[np.intp]:
-        """Return the indexes of strings with any byte beyond ASCII."""
+        """Return these strings as `str.lower` has them, in the same places, so no longer ascending."""
         if self.data.isascii():
-            return np.empty(0, np.intp)
-        high = np.flatnonzero(np.frombuffer(self.data, np.uint8) >= 0x80)
-        return np.unique(np.searchsorted(self.offsets[1:], high, side="right"))
+            return Blobs(self.data.lower(), self.offsets)
+        text = self.data.decode("utf-8", "surrogatepass")
+        lowered = text.lower()
+        if len(lowered) != len(text) or "\u03a3" in text:
+            # Few letters change their length, and a sigma looks at its neighbours: string by string.
+            return Blobs.build([_lowered(string) for string in self.to_list()])
+        data = lowered.encode("utf-8", "surrogatepass")
+        # Strings keep their characters, which may take more or fewer bytes.
+        characters = np.cumsum(_begins_character(self.data))
+        firsts = np.append(np.flatnonzero(_begins_character(data)), len(data))
+        numbers = np.where(self.offsets > 0, characters[self.offsets.astype(np.int64) - 1], 0)
+        return Blobs(data, firsts[numbers].astype(self.offsets.dtype))
 
-    def matching(
-        self, test: Callable[[str], object], among: NDArray[np.intp] | None = None
-    ) -> NDArray[np.bool_]:
-        """Return for each string whether a test holds of it as text, shape (n,); outside `among` it does not."""
+    def matching(self, test: Callable[[str], object]) -> NDArray[np.bool_]:
+        """Return for each string whether a test holds of it as text, shape (n,)."""
+        found = (bool(test(string.decode("utf-8", "surrogatepass"))) for string in self.to_list())
+        return np.fromiter(found, np.bool_, len(self))
+
+    def full_matching(self, pattern: re.Pattern[bytes], among: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which of the flagged strings a pattern without anchors matches whole, shape (n,)."""
         found = np.zeros(len(self), np.bool_)
-        offsets, data = self.offsets.tolist(), self.data
-        for index in range(len(self)) if among is None else among.tolist():
-            if test(data[offsets[index] : offsets[index + 1]].decode("utf-8", "surrogatepass")):
-                found[index] = True
+        chosen = np.flatnonzero(among)
+        starts, ends = self.offsets[chosen].tolist(), self.offsets[chosen + 1].tolist()
+        match, data = pattern.fullmatch, self.data
+        found[chosen] = [match(data, start, end) is not None for start, end in zip(starts, ends, strict=True)]
         return found
 
     def dates(self) -> tuple[IntArray, NDArray[np.int64]]:
@@ -142,6 +157,16 @@ class Blobs:
         for shift in (4, 7):
             chosen = chosen[text[starts[chosen] + shift] == ord("-")]
         return chosen
+
+
+def _lowered(string: bytes) -> bytes:
+    return string.decode("utf-8", "surrogatepass").lower().encode("utf-8", "surrogatepass")
+
+
+def _begins_character(data: bytes) -> NDArray[np.bool_]:
+    """Return for each byte of UTF-8 whether a character begins there."""
+    begins: NDArray[np.bool_] = np.frombuffer(data, np.uint8) & np.uint8(0xC0) != np.uint8(0x80)
+    return begins
 
 
 def _positions(data: bytes, needle: bytes) -> NDArray[np.intp]:

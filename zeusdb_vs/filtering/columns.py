@@ -8,7 +8,7 @@ range of terms is then a slice.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,9 @@ class Elements:
     """The elements of a field's distinct arrays: their own terms, and which arrays hold each."""
 
     __slots__ = ("members", "starts", "terms")
+
+    elements: ClassVar[None] = None
+    """Arrays within arrays are compared whole."""
 
     def __init__(self, terms: Terms, starts: NDArray[Any], members: Records) -> None:
         self.terms = terms
@@ -220,8 +223,9 @@ def _coded(codes: NDArray[np.uint8], chosen: Choice, terms: int) -> NDArray[np.b
     if not isinstance(chosen, list):
         table = np.zeros(256, np.bool_)
         table[1 : terms + 1] = chosen
-        return table.take(codes)
-    mask = None
+        taken: NDArray[np.bool_] = table.take(codes)
+        return taken
+    mask: NDArray[np.bool_] | None = None
     for low, high in chosen:
         if high - low == 1:
             part = codes == np.uint8(high)
@@ -255,24 +259,52 @@ def factorise(values: Sequence[Any]) -> tuple[Terms, NDArray[np.int64], dict[byt
         The arrays among the distinct values, by key.
     """
     types = set(map(type, values))
+    if types == {str}:
+        return *_factorise_texts(values), {}
+    if types == {float}:
+        return *_factorise_floats(np.array(values)), {}
+    if types == {int}:
+        try:
+            return *_factorise_ints(np.array(values, np.int64)), {}
+        except OverflowError:
+            pass
     arrays: dict[bytes, list[Any]] = {}
-    tokens: list[tuple[Kind, Any]]
-    if len(types) == 1 and types <= {str, int, float, bool, type(None)}:
-        # One plain type: equal values are equal keys of a dict.
-        distinct = list(dict.fromkeys(values))
-        tokens = [classify(value) for value in distinct]
-        place = dict(zip(distinct, range(len(distinct)), strict=True))
-        numbers = np.fromiter(map(place.__getitem__, values), np.int64, len(values))
-    else:
-        classes = [classify(value) for value in values]
-        for value, (kind, key) in zip(values, classes, strict=True):
-            if kind is Kind.ARRAY:
-                arrays[key] = value  # type: ignore[index]
-        tokens = list(dict.fromkeys(classes))
-        by_token = dict(zip(tokens, range(len(tokens)), strict=True))
-        numbers = np.fromiter(map(by_token.__getitem__, classes), np.int64, len(values))
+    classes = [_classify_array(value, arrays) if type(value) is list else classify(value) for value in values]
+    tokens = list(dict.fromkeys(classes))
+    places = dict(zip(tokens, range(len(tokens)), strict=True))
     terms, ranks = _rank(tokens)
-    return terms, ranks[numbers], arrays
+    return terms, ranks[np.fromiter(map(places.__getitem__, classes), np.int64, len(values))], arrays
+
+
+def _factorise_texts(values: Sequence[str]) -> tuple[Terms, NDArray[np.int64]]:
+    # Python orders str by code point, which is the order of their UTF-8.
+    distinct = sorted(set(values))
+    places = dict(zip(distinct, range(len(distinct)), strict=True))
+    terms = Terms.build({Kind.TEXT: [text.encode("utf-8", "surrogatepass") for text in distinct]})
+    return terms, np.fromiter(map(places.__getitem__, values), np.int64, len(values))
+
+
+def _factorise_ints(values: NDArray[np.int64]) -> tuple[Terms, NDArray[np.int64]]:
+    distinct, ids = np.unique(values, return_inverse=True)
+    return Terms.build({Kind.INT: distinct}), ids
+
+
+def _factorise_floats(values: NDArray[np.float64]) -> tuple[Terms, NDArray[np.int64]]:
+    """As `classify` has it: a float within int64 and without a fraction is an integer."""
+    whole = (values == np.floor(values)) & (values >= -(2.0**63)) & (values < 2.0**63)
+    ints, int_ids = np.unique(values[whole].astype(np.int64), return_inverse=True)
+    floats, float_ids = np.unique(values[~whole], return_inverse=True)
+    ids = np.empty(len(values), np.int64)
+    ids[whole] = int_ids
+    ids[~whole] = float_ids + len(ints)
+    return Terms.build({Kind.INT: ints, Kind.FLOAT: floats}), ids
+
+
+def _classify_array(value: list[Any], arrays: dict[bytes, list[Any]]) -> tuple[Kind, Any]:
+    kind, key = classify(value)
+    assert isinstance(key, bytes)
+    arrays[key] = value
+    return kind, key
 
 
 def _rank(tokens: list[tuple[Kind, Any]]) -> tuple[Terms, NDArray[np.int64]]:
@@ -280,7 +312,7 @@ def _rank(tokens: list[tuple[Kind, Any]]) -> tuple[Terms, NDArray[np.int64]]:
     by_kind: dict[Kind, list[Any]] = {}
     for kind, key in tokens:
         by_kind.setdefault(kind, []).append(key)
-    for kind, keys in by_kind.items():
+    for keys in by_kind.values():
         if len(keys) > 1:
             keys.sort()
     terms = Terms.build(dict(by_kind))

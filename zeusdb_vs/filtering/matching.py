@@ -34,14 +34,28 @@ Choice: TypeAlias = "Ranges | NDArray[np.bool_]"
 
 MANY_RANGES = 8
 """From here on flags are cheaper than ranges."""
+_CHARACTER = rb"(?:[\x00-\x7f]|[\xc0-\xff][\x80-\xbf]*)"
+"""One character of UTF-8."""
 MANY_KEYS = 64
 """From here on keys are looked up all at once."""
 
 
-class Elements(Protocol):
-    """What is asked of the elements of a field's arrays."""
+class Vocabulary(Protocol):
+    """What is known of a field's distinct values; of the elements of its arrays if it has any."""
 
-    terms: Terms
+    @property
+    def terms(self) -> Terms:
+        """The distinct values."""
+        ...
+
+    @property
+    def elements(self) -> Elements | None:
+        """The distinct elements of the arrays among them."""
+        ...
+
+
+class Elements(Vocabulary, Protocol):
+    """What is asked of the elements of a field's arrays."""
 
     def owners(self, chosen: Choice, arrays: int) -> NDArray[np.bool_]:
         """Return for each of so many arrays whether it holds a chosen element."""
@@ -93,7 +107,7 @@ def union(parts: Iterable[Choice], size: int) -> Choice:
             else:
                 merged.append((low, high))
         return merged
-    flags = as_flags(parts[0], size).copy()
+    flags: NDArray[np.bool_] = as_flags(parts[0], size).copy()
     for part in parts[1:]:
         if isinstance(part, list):
             for low, high in part:
@@ -108,7 +122,8 @@ def intersection(first: Choice, second: Choice, size: int) -> Choice:
     if isinstance(first, list) and isinstance(second, list):
         pairs = ((max(a, c), min(b, d)) for a, b in first for c, d in second)
         return [(low, high) for low, high in pairs if low < high]
-    return as_flags(first, size) & as_flags(second, size)
+    flags: NDArray[np.bool_] = as_flags(first, size) & as_flags(second, size)
+    return flags
 
 
 def complement(chosen: Choice, size: int) -> Choice:
@@ -140,7 +155,7 @@ class Matcher:
         """Whether a value that is there matches."""
         raise NotImplementedError
 
-    def choose(self, terms: Terms, elements: Elements | None) -> Choice:
+    def choose(self, field: Vocabulary) -> Choice:
         """Return the terms that match."""
         raise NotImplementedError
 
@@ -169,13 +184,13 @@ class _Equal(Matcher):
             return True
         return kind is Kind.TEXT and bool(self.instants) and instant_of_text(value) in self.instants
 
-    def choose(self, terms: Terms, elements: Elements | None) -> Choice:
-        parts = [self._choose_kind(terms, kind, keys) for kind, keys in self.keys.items()]
+    def choose(self, field: Vocabulary) -> Choice:
+        parts = [self._choose_kind(field.terms, kind, keys) for kind, keys in self.keys.items()]
         if self.instants:
-            indexes, instants = terms.blobs(Kind.TEXT).dates()
+            indexes, instants = field.terms.blobs(Kind.TEXT).dates()
             same = indexes[np.isin(instants, np.array(list(self.instants), np.int64))]
-            parts.append(_from_ids(np.sort(same) + terms.bases[Kind.TEXT], len(terms)))
-        return union(parts, len(terms))
+            parts.append(_from_ids(np.sort(same) + field.terms.bases[Kind.TEXT], len(field.terms)))
+        return union(parts, len(field.terms))
 
     def _choose_kind(self, terms: Terms, kind: Kind, keys: Sequence[Any]) -> Choice:
         low, high = terms.range_of(kind)
@@ -216,8 +231,8 @@ class _Differs(Matcher):
     def test(self, value: Any) -> bool:
         return not self.equal.test(value)
 
-    def choose(self, terms: Terms, elements: Elements | None) -> Choice:
-        return complement(self.equal.choose(terms, elements), len(terms))
+    def choose(self, field: Vocabulary) -> Choice:
+        return complement(self.equal.choose(field), len(field.terms))
 
 
 class _Ordered(Matcher):
@@ -253,26 +268,26 @@ class _Ordered(Matcher):
             return instant is not None and self.compare(instant, self.instant)
         return False
 
-    def choose(self, terms: Terms, elements: Elements | None) -> Choice:
+    def choose(self, field: Vocabulary) -> Choice:
         parts: list[Choice] = []
         for kind, bound in self.bounds.items():
-            low, high = terms.range_of(kind)
+            low, high = field.terms.range_of(kind)
             if low == high:
                 continue
             # What sorts before the bound, the bound itself on the side where it is not wanted.
-            before = terms.lower_bound if self.above == self.inclusive else terms.upper_bound
+            before = field.terms.lower_bound if self.above == self.inclusive else field.terms.upper_bound
             edge = low + before(kind, bound)
             low, high = (edge, high) if self.above else (low, edge)
             if low < high:
                 parts.append([(low, high)])
         if self.instant is not None:
-            indexes, instants = terms.blobs(Kind.TEXT).dates()
+            indexes, instants = field.terms.blobs(Kind.TEXT).dates()
             edge = int(
                 instants.searchsorted(self.instant, "left" if self.above == self.inclusive else "right")
             )
             same = np.sort(indexes[edge:] if self.above else indexes[:edge])
-            parts.append(_from_ids(same + terms.bases[Kind.TEXT], len(terms)))
-        return union(parts, len(terms))
+            parts.append(_from_ids(same + field.terms.bases[Kind.TEXT], len(field.terms)))
+        return union(parts, len(field.terms))
 
     def strangers(self, kinds: Iterable[Kind]) -> list[str]:
         """Return the names of kinds that do not compare with the operand, null aside."""
@@ -294,14 +309,14 @@ class _Text(Matcher):
     def test(self, value: Any) -> bool:
         return isinstance(value, str) and bool(self.holds(value))
 
-    def choose(self, terms: Terms, elements: Elements | None) -> Choice:
-        base, end = terms.range_of(Kind.TEXT)
+    def choose(self, field: Vocabulary) -> Choice:
+        base, end = field.terms.range_of(Kind.TEXT)
         if base == end:
             return []
-        chosen = self.scan(terms.blobs(Kind.TEXT))
+        chosen = self.scan(field.terms.blobs(Kind.TEXT))
         if isinstance(chosen, list):
             return [(base + low, base + high) for low, high in chosen if low < high]
-        return from_flags(chosen, base, len(terms))
+        return from_flags(chosen, base, len(field.terms))
 
 
 class _Contains(Matcher):
@@ -316,11 +331,11 @@ class _Contains(Matcher):
     def test(self, value: Any) -> bool:
         return self.element.test(value) or (self.text is not None and self.text.test(value))
 
-    def choose(self, terms: Terms, elements: Elements | None) -> Choice:
-        parts = [self.element.choose(terms, elements)]
+    def choose(self, field: Vocabulary) -> Choice:
+        parts = [self.element.choose(field)]
         if self.text is not None:
-            parts.append(self.text.choose(terms, elements))
-        return union(parts, len(terms))
+            parts.append(self.text.choose(field))
+        return union(parts, len(field.terms))
 
 
 class _Elements(Matcher):
@@ -338,15 +353,15 @@ class _Elements(Matcher):
             return self.combine(any(map(wanted.test, value)) for wanted in self.wanted)
         return self.scalars and self.combine(wanted.test(value) for wanted in self.wanted)
 
-    def choose(self, terms: Terms, elements: Elements | None) -> Choice:
-        low, high = terms.range_of(Kind.ARRAY)
-        size = len(terms)
+    def choose(self, field: Vocabulary) -> Choice:
+        low, high = field.terms.range_of(Kind.ARRAY)
+        size = len(field.terms)
         flags = np.full(high - low, self.combine is all)
         for wanted in self.wanted:
-            if elements is None:
+            if field.elements is None:
                 flags[:] = False
             else:
-                holds = elements.owners(wanted.choose(elements.terms, None), high - low)
+                holds = field.elements.owners(wanted.choose(field.elements), high - low)
                 flags = flags & holds if self.combine is all else flags | holds
         arrays = from_flags(flags, low, size)
         if not self.scalars:
@@ -354,7 +369,7 @@ class _Elements(Matcher):
         others = complement([(low, high)] if low < high else [], size)
         scalars: Choice = others
         for wanted in self.wanted:
-            scalars = intersection(scalars, wanted.choose(terms, None), size)
+            scalars = intersection(scalars, wanted.choose(field), size)
         return union([arrays, scalars], size)
 
 
@@ -376,8 +391,8 @@ class _Presence(Matcher):
     def test(self, value: Any) -> bool:
         return self._holds(value) == self.wanted
 
-    def choose(self, terms: Terms, elements: Elements | None) -> Choice:
-        size = len(terms)
+    def choose(self, field: Vocabulary) -> Choice:
+        size = len(field.terms)
         chosen: Choice
         if self.op is Op.EXISTS:
             chosen = [(0, size)] if size else []
@@ -385,7 +400,7 @@ class _Presence(Matcher):
             keys: list[tuple[Kind, bytes | None]] = [(Kind.NULL, None)]
             if self.op is Op.IS_EMPTY:
                 keys += [(Kind.TEXT, b""), (Kind.ARRAY, EMPTY_ARRAY_KEY)]
-            found = [terms.find(kind, key) for kind, key in keys]
+            found = [field.terms.find(kind, key) for kind, key in keys]
             chosen = union([[(at, at + 1)] for at in found if at >= 0], size)
         return chosen if self.wanted else complement(chosen, size)
 
@@ -401,14 +416,14 @@ class _NullAsMissing(Matcher):
     def test(self, value: Any) -> bool:
         return self.missing if value is None else self.inner.test(value)
 
-    def choose(self, terms: Terms, elements: Elements | None) -> Choice:
-        chosen = self.inner.choose(terms, elements)
-        low, high = terms.range_of(Kind.NULL)
+    def choose(self, field: Vocabulary) -> Choice:
+        chosen = self.inner.choose(field)
+        low, high = field.terms.range_of(Kind.NULL)
         if low == high:
             return chosen
         if self.missing:
-            return union([chosen, [(low, high)]], len(terms))
-        return intersection(chosen, complement([(low, high)], len(terms)), len(terms))
+            return union([chosen, [(low, high)]], len(field.terms))
+        return intersection(chosen, complement([(low, high)], len(field.terms)), len(field.terms))
 
 
 # ---------------------------------------------------------------------------------------------- text
@@ -425,6 +440,11 @@ def _starting(prefix: str) -> _Text:
     return _Text(lambda text: text.startswith(prefix), lambda blobs: [blobs.prefix_range(key)])
 
 
+def _starting_unordered(prefix: str) -> _Text:
+    key = prefix.encode("utf-8", "surrogatepass")
+    return _Text(lambda text: text.startswith(prefix), lambda blobs: blobs.starting_with(key))
+
+
 def _ending(suffix: str) -> _Text:
     key = suffix.encode("utf-8", "surrogatepass")
     return _Text(lambda text: text.endswith(suffix), lambda blobs: blobs.ending_with(key))
@@ -432,19 +452,8 @@ def _ending(suffix: str) -> _Text:
 
 def _containing_insensitive(needle: str) -> _Text:
     lowered = needle.lower()
-
-    def holds(text: str) -> bool:
-        return lowered in text.lower()
-
-    def scan(blobs: Blobs) -> NDArray[np.bool_]:
-        # Text of ASCII only lowers byte by byte; the rest may change length and is taken one by one.
-        others = blobs.not_ascii()
-        found = blobs.lowered().containing(lowered.encode("utf-8", "surrogatepass"))
-        if len(others):
-            found[others] = blobs.matching(holds, others)[others]
-        return found
-
-    return _Text(holds, scan)
+    key = lowered.encode("utf-8", "surrogatepass")
+    return _Text(lambda text: lowered in text.lower(), lambda blobs: blobs.lowered().containing(key))
 
 
 def _regex(pattern: str) -> _Text:
@@ -452,37 +461,50 @@ def _regex(pattern: str) -> _Text:
     return _Text(search, lambda blobs: blobs.matching(search))
 
 
-def _like(pattern: str, insensitive: bool) -> _Text:
+def _like(pattern: str, starting: Callable[[str], _Text]) -> _Text:
     tokens = _like_tokens(pattern)
-    literals = [token for token in tokens if token is not None and token != ""]
+    literals = [token for token in tokens if token]
     wildcards = "".join("_" if token == "" else "%" if token is None else "x" for token in tokens)
-    if not insensitive and wildcards == "x%":
-        return _starting(literals[0])
-    if not insensitive and wildcards == "%x":
+    if wildcards == "x%":
+        return starting(literals[0])
+    if wildcards == "%x":
         return _ending(literals[0])
-    if not insensitive and wildcards == "%x%":
+    if wildcards == "%x%":
         return _containing(literals[0])
-    flags = re.DOTALL | (re.IGNORECASE if insensitive else 0)
-    source = "".join(".*" if token is None else "." if token == "" else re.escape(token) for token in tokens)
-    matches = re.compile(source, flags).fullmatch
-    rarest = max(literals, key=len, default="")
+    matches = re.compile(
+        "".join(".*" if t is None else "." if t == "" else re.escape(t) for t in tokens), re.DOTALL
+    )
+    keys = [literal.encode("utf-8", "surrogatepass") for literal in literals]
+    as_bytes = re.compile(
+        b"".join(
+            b".*"
+            if token is None
+            else _CHARACTER
+            if token == ""
+            else re.escape(token.encode("utf-8", "surrogatepass"))
+            for token in tokens
+        ),
+        re.DOTALL,
+    )
 
     def scan(blobs: Blobs) -> NDArray[np.bool_]:
-        if not insensitive:
-            candidates = blobs.containing(rarest.encode("utf-8", "surrogatepass"))
-        elif rarest.isascii():
-            candidates = blobs.lowered().containing(rarest.lower().encode())
-            others = blobs.not_ascii()
-            if wildcards == "%x%":
-                if len(others):
-                    candidates[others] = blobs.matching(matches, others)[others]
-                return candidates
-            candidates[others] = True
-        else:
-            return blobs.matching(matches)
-        return blobs.matching(matches, np.flatnonzero(candidates))
+        # What stands for itself leaves few for the pattern.
+        candidates = np.ones(len(blobs), np.bool_)
+        if wildcards.endswith("x"):
+            candidates &= blobs.ending_with(keys[-1])
+        if wildcards.startswith("x"):
+            candidates &= blobs.starting_with(keys[0])
+        rarest = max(keys, key=len, default=b"")
+        if len(rarest) > 2:
+            candidates &= blobs.containing(rarest)
+        return blobs.full_matching(as_bytes, candidates)
 
-    return _Text(matches, scan)
+    return _Text(matches.fullmatch, scan)
+
+
+def _ilike(pattern: str) -> _Text:
+    lowered = _like(pattern.lower(), _starting_unordered)
+    return _Text(lambda text: lowered.holds(text.lower()), lambda blobs: lowered.scan(blobs.lowered()))
 
 
 def _like_tokens(pattern: str) -> list[str | None]:
@@ -538,14 +560,14 @@ def _prepare(op: Op, operand: Any, missing: MissingRule) -> Matcher:
         return _Contains(operand)
     if op in (Op.ANY, Op.ALL, Op.ANY_ELEMENT, Op.ALL_ELEMENTS):
         return _Elements(operand, every=op in (Op.ALL, Op.ALL_ELEMENTS), scalars=op in (Op.ANY, Op.ALL))
-    if op in (Op.LIKE, Op.ILIKE):
-        return _like(operand, op is Op.ILIKE)
     return _TEXT_OPS[op](operand)
 
 
 _TEXT_OPS: Mapping[Op, Callable[[str], Matcher]] = {
     Op.STARTSWITH: _starting,
     Op.ENDSWITH: _ending,
+    Op.LIKE: lambda pattern: _like(pattern, _starting),
+    Op.ILIKE: _ilike,
     Op.TEXT_MATCH: _containing,
     Op.TEXT_MATCH_INSENSITIVE: _containing_insensitive,
     Op.REGEX: _regex,

@@ -1,13 +1,14 @@
 """Segments as bytes: a directory in JSON that says what lies where, and the arrays one after the other.
 
-Nothing read back is trusted: every number is checked before it is used to reach into an array, so that a damaged
-file is an error and never a wrong index or an answer from the wrong record.
+Nothing read back is trusted: every number is checked before it is used to reach into an array, so that a
+damaged file is an error and never a wrong index or an answer from the wrong record.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NoReturn
 
 import numpy as np
@@ -221,7 +222,7 @@ class _Unpacker:
             return self.blobs(kind, *described)
         if kind is Kind.BIG:
             keys = tuple(int(str(key), 16) for key in described)
-            is_valid = all(a < b for a, b in zip(keys, keys[1:], strict=False))
+            is_valid = all(a < b for a, b in pairwise(keys))
         else:
             allowed = {Kind.INT: _SIGNED, Kind.FLOAT: ("f8",), Kind.DATE: ("i8",)}.get(kind, ("i1",))
             keys = self.array(described, allowed)
@@ -242,7 +243,7 @@ class _Unpacker:
             _refuse(f"the distinct values of kind {kind.name} overlap")
         blobs = Blobs(text, bounds)
         strings = blobs.to_list()
-        if not all(a < b for a, b in zip(strings, strings[1:], strict=False)):
+        if not all(a < b for a, b in pairwise(strings)):
             _refuse(f"the distinct values of kind {kind.name} are out of order")
         if kind is Kind.TEXT:
             for string in strings:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -38,7 +38,7 @@ class Terms:
         self.bases = bases
 
     @classmethod
-    def build(cls, by_kind: dict[Kind, Sequence[Any]]) -> Terms:
+    def build(cls, by_kind: Mapping[Kind, Sequence[Any] | NDArray[Any]]) -> Terms:
         """Pack keys that are already ascending and distinct within each kind."""
         return cls([pack_keys(kind, by_kind.get(kind, ())) for kind in Kind])
 
@@ -122,12 +122,12 @@ _NO_KEYS: dict[Kind, Keys] = {
 }
 
 
-def pack_keys(kind: Kind, keys: Sequence[Any]) -> Keys:
+def pack_keys(kind: Kind, keys: Sequence[Any] | NDArray[Any]) -> Keys:
     """Pack ascending distinct keys of one kind; integers take the narrowest type that holds them."""
     if not len(keys):
         return _NO_KEYS[kind]
     if kind in _BLOB_KINDS:
-        return Blobs.build(keys)
+        return Blobs.build(list(keys))
     if kind is Kind.BIG:
         return tuple(keys)
     if kind is Kind.INT:

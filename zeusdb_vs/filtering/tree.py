@@ -309,7 +309,7 @@ class Comparison(Filter):
         call = _METHODS.get(self.op, self.op.value + "({})")
         return f"{subject}.{call.format(_show(self.operand))}"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:  # noqa: D102 - as the base says
         plain: dict[str, Any] = {"field": self.field, "op": self.op.value, "value": _to_json(self.operand)}
         if self.source != "metadata":
             plain["source"] = self.source
@@ -386,7 +386,7 @@ class Field:
         return self._compare(Op.LIKE, pattern)
 
     def ilike(self, pattern: str) -> Comparison:
-        """Match as `like` does, in any letter case."""
+        """Match as `like` does, with the pattern and the strings in lower case."""
         return self._compare(Op.ILIKE, pattern)
 
     def regex(self, pattern: str) -> Comparison:

@@ -1,7 +1,7 @@
-"""How one metadata value is classified, compared and keyed: the single place that says when two values are equal.
+"""How one metadata value is classified, compared and keyed: the one place that says when two are equal.
 
-- Numbers are equal and ordered by their exact value, whatever their type: ``10 == 10.0``, and ``2**53 + 1`` is
-  not ``2.0**53``. A bool is never a number.
+- Numbers are equal and ordered by their exact value, whatever their type: ``10 == 10.0``, and ``2**53 + 1``
+  is not ``2.0**53``. A bool is never a number.
 - A datetime stands for an instant. A naive one is taken as UTC, a date as its midnight in UTC.
 - Strings are equal and ordered by code point. Where one side is a datetime or a date, a string in ISO form on
   the other side is read as the instant it names; two strings always compare as strings.
@@ -62,7 +62,7 @@ class Kind(IntEnum):
     OBJECT = 9
 
 
-Key: TypeAlias = "None | int | float | bytes"
+Key: TypeAlias = "int | float | bytes | None"
 """What a value is found by within its kind: ordered like the values themselves."""
 
 KIND_NAMES: Final = {
@@ -202,12 +202,14 @@ def canonical(value: Any, depth: int = 0) -> bytes:
     if isinstance(value, Mapping):
         pairs = sorted((_text_token(key), canonical(item, depth + 1)) for key, item in value.items())
         return b"{" + b",".join([key + b":" + item for key, item in pairs]) + b"}"
+    if type(value) is str:
+        return _text_token(value)
     kind, key = classify(value)
     if isinstance(key, bytes):
         return b"s%d:%b" % (len(key), key)
-    if kind is Kind.FLOAT:
-        return b"f" + float(key or 0.0).hex().encode()
-    return b"%b%x" % (b"nftiFIdsao"[kind : kind + 1], key or 0)
+    if isinstance(key, float):
+        return b"f" + key.hex().encode()
+    return b"%b%x" % (_TAGS[kind], key or 0)
 
 
 def _text_token(text: str) -> bytes:
@@ -222,6 +224,14 @@ def _short(key: bytes) -> bytes:
     return b"\xff" + blake2b(key, digest_size=16).digest()
 
 
+_TAGS: Final = {
+    Kind.NULL: b"n",
+    Kind.FALSE: b"no",
+    Kind.TRUE: b"yes",
+    Kind.INT: b"i",
+    Kind.BIG: b"i",
+    Kind.DATE: b"d",
+}
 EMPTY_ARRAY_KEY: Final = canonical([])
 
 
