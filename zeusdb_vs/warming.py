@@ -15,7 +15,7 @@ def warmup() -> None:
     """Compile all kernels into the cache, or load them from there into this process.
 
     Takes some 20 seconds of CPU time where nothing is cached, about a second afterwards. Kernels are compiled
-    for this machine's processor and cached in the user's cache folder (``ZEUSDB_VS_CACHE_DIR`` names another).
+    for this machine's processor and cached in the user's cache folder or in ``ZEUSDB_VS_CACHE_DIR``.
 
     Notes
     -----

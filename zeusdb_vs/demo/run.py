@@ -190,7 +190,9 @@ def _from_totals(advance: Advance) -> Advance:
 
 def _show_answers(index: HNSWIndex, answers: Sequence[Answer], terminal: Terminal) -> None:
     for question, hits in zip(QUESTIONS, answers, strict=True):
-        condition = f"   where {json.dumps(question.filter)}" if question.filter else ""
+        condition = ""
+        if question.filter:
+            condition = f"  where {json.dumps(question.filter)} ({index.count(question.filter):,} match)"
         terminal.note(f'"{question.text}"{condition}')
         records = {
             record["id"]: record

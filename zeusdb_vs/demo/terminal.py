@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Advance = Callable[[int], None]
 
 _LABEL_WIDTH = 24
+_WIDEST_CELL = 46
 _INTERVALS = 4  # a plain progress line appears this often: at 25, 50, 75 and 100 %
 
 
@@ -60,11 +61,12 @@ class PlainTerminal:
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print rows; the last column takes what room is left and is cut to it."""
-        widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+        widths = [min(_WIDEST_CELL, max(map(len, column))) for column in zip(columns, *rows, strict=True)]
         widths[-1] = max(10, _width() - sum(widths[:-1]) - 2 * len(columns) - 2)
         for row in (columns, *rows):
             cells = [_cut(cell, width).ljust(width) for cell, width in zip(row, widths, strict=True)]
             print(("    " + "  ".join(cells)).rstrip())
+        print()
 
     def verdict(self, good: bool, text: str) -> None:
         """Print how something ended."""
@@ -105,25 +107,26 @@ class RichTerminal:
     def fact(self, label: str, value: str) -> None:
         """Print one figure under its name."""
         self._console.print(f"  [dim]{label:<{_LABEL_WIDTH - 1}} [/dim]", end="")
-        self._console.print(value, markup=False, highlight=True)
+        self._console.print(value, markup=False, highlight=True, soft_wrap=True)
 
     def note(self, text: str) -> None:
         """Print a remark."""
-        self._console.print(textwrap.indent(text, "  "), markup=False, highlight=False, style="italic")
+        lines = textwrap.wrap(text, self._console.width - 4)
+        self._console.print(textwrap.indent("\n".join(lines), "  "), markup=False, style="italic")
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print rows; the last column takes what room is left and is cut to it."""
-        from rich.box import SIMPLE_HEAD
+        from rich.padding import Padding
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=SIMPLE_HEAD, pad_edge=True, expand=True, header_style="bold")
-        for position, column in enumerate(columns):
-            last = position == len(columns) - 1
-            table.add_column(column, no_wrap=True, overflow="ellipsis", ratio=1 if last else None)
+        table = Table(box=None, padding=(0, 2, 0, 0), expand=True, header_style="dim")
+        for column in columns[:-1]:
+            table.add_column(column, no_wrap=True, overflow="ellipsis", max_width=_WIDEST_CELL)
+        table.add_column(columns[-1], no_wrap=True, overflow="ellipsis", ratio=1)
         for row in rows:
             table.add_row(*map(Text, row))
-        self._console.print(table)
+        self._console.print(Padding(table, (0, 0, 1, 4)))
 
     def verdict(self, good: bool, text: str) -> None:
         """Print how something ended."""
