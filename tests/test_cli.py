@@ -74,7 +74,7 @@ def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFi
 
 def test_search_prints_the_nearest_first(notes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["search", str(notes), "how are files compressed?"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.strip().splitlines()
     assert lines[0].split() == ["distance", "id", "text"]
     assert lines[1].split()[1] == "gzip"
     assert len(lines) == 1 + len(NOTES)
