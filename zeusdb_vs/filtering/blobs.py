@@ -16,6 +16,11 @@ from numpy.typing import NDArray
 
 from zeusdb_vs.filtering.values import instant_of_text
 
+SAMPLE_STRIDE = 64
+"""Every so many strings one is kept as an object, where a search begins: about a byte for each string."""
+_OBJECT_BYTES = 41
+"""A bytes object and its place in a list."""
+
 IntArray = NDArray[np.integer[Any]]
 
 
@@ -30,12 +35,13 @@ class Blobs:
         Where each begins, and the end of the last.
     """
 
-    __slots__ = ("_dates", "data", "offsets")
+    __slots__ = ("_dates", "_samples", "data", "offsets")
 
     def __init__(self, data: bytes, offsets: IntArray) -> None:
         self.data = data
         self.offsets = offsets
         self._dates: tuple[IntArray, NDArray[np.int64]] | None = None
+        self._samples: list[bytes] | None = None
 
     @classmethod
     def build(cls, strings: Sequence[bytes]) -> Blobs:
@@ -61,7 +67,19 @@ class Blobs:
 
     def lower_bound(self, key: bytes) -> int:
         """Return how many strings sort before the key."""
-        return bisect_left(range(len(self)), key, key=self.__getitem__)
+        if self._samples is None:
+            # Two threads may both come here: they make the same.
+            self._samples = [self[index] for index in range(0, len(self), SAMPLE_STRIDE)]
+        block = bisect_left(self._samples, key)
+        low, high = max(0, (block - 1) * SAMPLE_STRIDE + 1), min(block * SAMPLE_STRIDE, len(self))
+        data, offset = self.data, self.offsets.item
+        while low < high:
+            middle = (low + high) // 2
+            if data[offset(middle) : offset(middle + 1)] < key:
+                low = middle + 1
+            else:
+                high = middle
+        return low
 
     def prefix_range(self, prefix: bytes) -> tuple[int, int]:
         """Return the range of strings that start with the prefix."""
@@ -73,7 +91,8 @@ class Blobs:
     def memory_bytes(self) -> int:
         """Return the bytes held."""
         dates = 0 if self._dates is None else sum(part.nbytes for part in self._dates)
-        return len(self.data) + self.offsets.nbytes + dates
+        samples = sum(_OBJECT_BYTES + len(sample) for sample in self._samples or ())
+        return len(self.data) + self.offsets.nbytes + dates + samples
 
     # ------------------------------------------------------------------------------------------ scanning
 

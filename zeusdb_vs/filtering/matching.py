@@ -186,6 +186,8 @@ class _Equal(Matcher):
 
     def choose(self, field: Vocabulary) -> Choice:
         parts = [self._choose_kind(field.terms, kind, keys) for kind, keys in self.keys.items()]
+        if len(parts) == 1 and not self.instants:
+            return parts[0]
         if self.instants:
             indexes, instants = field.terms.blobs(Kind.TEXT).dates()
             same = indexes[np.isin(instants, np.array(list(self.instants), np.int64))]
@@ -196,6 +198,9 @@ class _Equal(Matcher):
         low, high = terms.range_of(kind)
         if low == high:
             return []
+        if len(keys) == 1:
+            at = terms.find(kind, keys[0])
+            return [(at, at + 1)] if at >= 0 else []
         if len(keys) < MANY_KEYS:
             return union(
                 [[(at, at + 1)] for at in (terms.find(kind, key) for key in keys) if at >= 0], len(terms)
@@ -210,15 +215,16 @@ class _Equal(Matcher):
         return from_flags(flags, low, len(terms))
 
 
-class _EqualText(_Equal):
-    """Equal to one string in no ISO form: the commonest test of all, without classifying."""
+class _EqualPlain(_Equal):
+    """Equal to one number, or one string in no ISO form: the commonest tests, without classifying."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__([text])
-        self.text = text
+    def __init__(self, operand: str | float) -> None:
+        super().__init__([operand])
+        self.operand = operand
 
     def test(self, value: Any) -> bool:
-        return bool(value == self.text)
+        # Python compares numbers exactly, but takes a bool for one.
+        return value == self.operand and type(value) is not bool
 
 
 class _Differs(Matcher):
@@ -260,6 +266,8 @@ class _Ordered(Matcher):
             self.bounds = dict.fromkeys(NUMBER_KINDS, operand)
 
     def test(self, value: Any) -> bool:
+        if type(value) in (int, float):
+            return Kind.INT in self.bounds and self.compare(value, self.bounds[Kind.INT])
         kind, key = classify(value)
         if kind in self.bounds:
             return self.compare(key, self.bounds[kind])
@@ -575,8 +583,11 @@ _TEXT_OPS: Mapping[Op, Callable[[str], Matcher]] = {
 
 
 def _equal(operand: Any) -> _Equal:
-    if isinstance(operand, str) and instant_of_text(operand) is None:
-        return _EqualText(operand)
+    is_plain = (
+        instant_of_text(operand) is None if isinstance(operand, str) else isinstance(operand, int | float)
+    )
+    if is_plain and not isinstance(operand, bool):
+        return _EqualPlain(operand)
     return _Equal([operand])
 
 

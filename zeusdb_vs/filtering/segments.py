@@ -6,7 +6,7 @@ the same small protocol, so that a filter is evaluated on either by the same few
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from typing import Any, Protocol, TypeAlias
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeusdb_vs.filtering.columns import NOTHING, Column, Matches, combine
-from zeusdb_vs.filtering.matching import Choice, complement, intersection, prepare, union
+from zeusdb_vs.filtering.matching import Matcher, complement, intersection, prepare, union
 from zeusdb_vs.filtering.tree import SOURCES, And, Comparison, Filter, Not, Or
 from zeusdb_vs.filtering.values import MISSING
 
@@ -142,13 +142,13 @@ class Rows:
         source = _SOURCE_NUMBER[comparisons[0].source]
         path = comparisons[0].field
         values = [row[source].get(path, MISSING) for row in self.rows]
-        masks = [_tested(values, matcher.test, matcher.missing) for matcher in matchers]
+        masks = [_tested(values, matcher) for matcher in matchers]
         return reduce(np.logical_and if every else np.logical_or, masks)
 
 
-def _tested(values: list[Any], test: Callable[[Any], bool], missing: bool) -> NDArray[np.bool_]:
-    flags = (missing if value is MISSING else test(value) for value in values)
-    return np.fromiter(flags, np.bool_, len(values))
+def _tested(values: list[Any], matcher: Matcher) -> NDArray[np.bool_]:
+    test, missing = matcher.test, matcher.missing
+    return np.array([missing if value is MISSING else test(value) for value in values], np.bool_)
 
 
 class Segment:
@@ -202,17 +202,15 @@ class Segment:
     def match(self, comparisons: Sequence[Comparison], *, every: bool) -> Matches:
         """Return the records whose columns match all, or any, of some comparisons of one field."""
         matchers = [prepare(comparison) for comparison in comparisons]
-        missing = (all if every else any)(matcher.missing for matcher in matchers)
+        missing = (all if every else any)([matcher.missing for matcher in matchers])
         column = self.column(comparisons[0])
         if column is None:
             return np.ones(self.size, np.bool_) if missing else NOTHING
         size = len(column.terms)
-        choices = (matcher.choose(column) for matcher in matchers)
-        chosen: Choice
-        if every:
-            chosen = reduce(lambda a, b: intersection(a, b, size), choices)
-        else:
-            chosen = union(choices, size)
+        chosen = matchers[0].choose(column)
+        for matcher in matchers[1:]:
+            other = matcher.choose(column)
+            chosen = intersection(chosen, other, size) if every else union((chosen, other), size)
         if not missing:
             return column.records_of(chosen)
         return _negate(column.records_of(complement(chosen, size)), self.size)
