@@ -45,7 +45,6 @@ from zeusdb_vs.kernels.layout import (
     HOP_SLOTS,
     LINKS,
     LINKS_WIDTH,
-    N,
     POOL,
     QUERY_EXACT,
     QUERY_FORM,
@@ -56,6 +55,7 @@ from zeusdb_vs.kernels.layout import (
     UPPER_WIDTH,
     VISITED,
     VISITED_CAPACITY,
+    N,
 )
 from zeusdb_vs.kernels.pool import distance_of_key, insert_key, make_key, slot_of_key
 
@@ -254,9 +254,8 @@ def walk(ix, scratch, form, level, size, ef, capacity, mask, budget):
             first = min(first, place)
             if place < cursor + _NEAR_TOP:
                 links = links_address(ix, slot, level)
-                prefetch(links)
-                if row_bytes > 64:
-                    prefetch(links + 64)
+                for offset in range(0, row_bytes, 64):
+                    prefetch(links + offset)
         cursor = first
     scratch[COUNT_DISTANCES] += computed
     scratch[COUNT_HOPS] += hops
