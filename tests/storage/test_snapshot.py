@@ -166,7 +166,7 @@ _documents = st.none() | st.dictionaries(st.text(max_size=4), st.integers() | st
 
 
 @settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(ids=_ids, mapped=st.booleans(), batch=st.sampled_from([1, 2, 5, 8192]), data=st.data())
+@given(ids=_ids, mapped=st.booleans(), batch=st.sampled_from([1, 2, 5, 2048]), data=st.data())
 def test_any_ids_and_documents_come_back(tmp_path, ids, mapped, batch, data):
     id_bytes, id_offsets = id_arrays(ids)
     documents = [data.draw(_documents) for _ in ids]

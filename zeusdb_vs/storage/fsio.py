@@ -142,8 +142,8 @@ class FileReader:
         return done
 
     def read(self, offset: int, count: int) -> bytes:
-        """Return up to `count` bytes from `offset` on."""
-        target = bytearray(count)
+        """Return up to `count` bytes from `offset` on, none of them behind `size`."""
+        target = bytearray(max(0, min(count, self.size - offset)))
         done = self.read_into(memoryview(target), offset)
         return bytes(target[:done])
 

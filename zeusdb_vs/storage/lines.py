@@ -32,7 +32,8 @@ from zeusdb_vs.storage.blocks import BLOCK_BYTES, CheckedReader, FileDigest, Fil
 _encode_key = json.encoder.encode_basestring
 _OPENING = b"{\n"
 _CLOSING = b"}\n"
-_BATCH = 8192
+# Records handled at once. Small, for between batches a save lets other threads run.
+_BATCH = 2048
 _UINT8 = npt.NDArray[np.uint8]
 _INT64 = npt.NDArray[np.int64]
 

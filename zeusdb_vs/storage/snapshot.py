@@ -139,6 +139,7 @@ def write_snapshot(
     lock: DirectoryLock | None = None,
     lock_timeout_s: float = DEFAULT_LOCK_TIMEOUT_S,
     expected_generation: int | None = None,
+    generation: int | None = None,
 ) -> Manifest:
     """Save a snapshot into a directory, wholly or not at all, and return its manifest.
 
@@ -156,6 +157,9 @@ def write_snapshot(
         How long to wait for the lock.
     expected_generation : int, optional
         Refuse to save when the directory's generation is another one.
+    generation : int, optional
+        The number of this save, above every one in use; the journal of this number is kept. By default the
+        next free one.
 
     Raises
     ------
@@ -181,7 +185,7 @@ def write_snapshot(
                 raise StorageError(
                     f"{directory} cannot be saved to: the lock on it is not held by this process"
                 )
-            return _save(directory, snapshot, files, expected_generation)
+            return _save(directory, snapshot, files, expected_generation, generation)
 
 
 class _Files:
@@ -344,7 +348,13 @@ def _is_leftover(directory: Path, name: str) -> bool:
     return False
 
 
-def _save(directory: Path, snapshot: Snapshot, files: _Files, expected_generation: int | None) -> Manifest:
+def _save(
+    directory: Path,
+    snapshot: Snapshot,
+    files: _Files,
+    expected_generation: int | None,
+    generation: int | None,
+) -> Manifest:
     previous = _committed(directory)
     before = previous.generation if previous else 0
     if expected_generation not in (None, before):
@@ -353,9 +363,12 @@ def _save(directory: Path, snapshot: Snapshot, files: _Files, expected_generatio
             f"{expected_generation}: someone else has saved there; open it again"
         )
     _finish_earlier_save(directory, previous)
-    # Past every folder that is still there, so that one which could not be cleaned away is never written
-    # into.
-    generation = 1 + max([before, *_generation_folders(directory)])
+    # Past every folder and journal that is still there: none of them may be taken for this generation's.
+    in_use = max([before, *_generation_folders(directory)])
+    if generation is None:
+        generation = 1 + max([in_use, *_journals(directory)])
+    elif generation <= in_use:
+        raise StorageError(f"{directory} cannot be saved as generation {generation}: {in_use} is in use")
     try:
         manifest = _write_generation(directory, snapshot, files, generation)
         _commit(directory, manifest)
@@ -417,6 +430,11 @@ def _generation_folders(directory: Path) -> list[int]:
     return [
         int(match.group(1)) for match in matches if match and fsio.is_directory(directory / match.group(0))
     ]
+
+
+def _journals(directory: Path) -> list[int]:
+    matches = (_JOURNAL.fullmatch(name) for name in fsio.entry_names(directory))
+    return [int(match.group(1)) for match in matches if match]
 
 
 def _finish_earlier_save(directory: Path, previous: Manifest | None) -> None:
