@@ -43,8 +43,9 @@ def check_vectors(
     out = np.zeros((count, dim), np.float32)
     step = max(1, _CHECK_VALUES // dim)
     for start in range(0, count, step):
+        if start:
+            time.sleep(0)
         _convert_block(given, start, min(start + step, count), out, failed)
-        time.sleep(0)
     return out
 
 

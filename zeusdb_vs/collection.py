@@ -577,6 +577,7 @@ class Collection:
             status = kernels.search_graph(
                 view.ix,
                 scratch.block,
+                scratch.block,
                 scratch.query_address,
                 1,
                 k,
@@ -894,6 +895,7 @@ def _call_kernel(
         return kernels.search_graph(
             view.ix,
             scratch.block,
+            scratch.partner_block(count),
             queries,
             count,
             k,

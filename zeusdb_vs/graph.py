@@ -166,6 +166,7 @@ class HNSWGraph:
             build.find_neighbors(
                 ix,
                 scratch.block,
+                scratch.partner_block(end - begin),
                 slots_address,
                 count,
                 begin,
@@ -323,7 +324,7 @@ class HNSWGraph:
                 f"{_FILE}: entry point {entry} and top level {top} do not fit levels up to {highest}"
             )
         for name, part in (("links", links), ("upper", upper)):
-            if part.size and not (-1 <= int(part.min()) and int(part.max()) < n):
+            if part.size and not (int(part.min()) >= -1 and int(part.max()) < n):
                 raise CorruptIndexError(f"{_FILE}: {name} lead to slots that do not exist")
         counts = levels[levels > 0].astype(np.int64)
         # Level of each upper row: 1, 2, .. of each tall slot in turn.

@@ -26,6 +26,7 @@ from zeusdb_vs.errors import (
     ConfigurationError,
     ReadOnlyError,
     RecordNotFoundError,
+    VectorError,
 )
 from zeusdb_vs.fields import FieldSummary, Selection
 from zeusdb_vs.inputs import CheckedRows, admit_rows, check_rows, merge_rows, read_rows
@@ -369,12 +370,23 @@ class HNSWIndex:
     def _queries(self, view: View, vector: Any, id: str | None) -> tuple[FloatArray, bool, int]:
         """Return the queries, whether they are several, and the slot of the record they come from or -1."""
         if id is None:
-            queries, many = read_queries(vector, dim=self.dim, forbid_zero=self.space == "cosine")
-            return queries, many, -1
+            return *self._read_queries(vector), -1
         if vector is not None:
             raise ArgumentTypeError("search takes a vector or the id of a record, not both")
         slot = slot_of(view, id)
         return view.vector(slot)[np.newaxis], False, slot
+
+    def _read_queries(self, value: Any) -> tuple[FloatArray, bool]:
+        """Return float32 rows and whether several were asked; kernels check the values of plain arrays."""
+        if (
+            type(value) is np.ndarray
+            and value.dtype == _FLOAT32
+            and value.ndim in (1, 2)
+            and value.shape[-1] == self.dim
+            and value.flags.c_contiguous
+        ):
+            return (value, True) if value.ndim == 2 else (value[np.newaxis], False)
+        return read_queries(value, dim=self.dim, forbid_zero=self.space == "cosine")
 
     def _search(
         self,
@@ -392,9 +404,14 @@ class HNSWIndex:
         check_bool(exact, "exact")
         if k == 0 or view.live_count == 0 or len(queries) == 0:
             return None
-        return self._collection.search(
-            view, queries, k, ef=ef, selection=selection, exact=exact, max_distance=limit
-        )
+        try:
+            return self._collection.search(
+                view, queries, k, ef=ef, selection=selection, exact=exact, max_distance=limit
+            )
+        except VectorError:
+            # Which value is at fault: looked up only when one is.
+            read_queries(queries, dim=self.dim, forbid_zero=self.space == "cosine")
+            raise
 
     def search_arrays(
         self,
@@ -425,18 +442,23 @@ class HNSWIndex:
         """
         view = self._collection.view
         k = check_int(top_k, "top_k", 0)
-        rows, _ = read_queries(queries, dim=self.dim, forbid_zero=self.space == "cosine")
-        selection = selection_of(view, filter, ids)
+        rows, _ = self._read_queries(queries)
+        selection = None if filter is None and ids is None else selection_of(view, filter, ids)
         columns = min(k, max(view.live_count, MAX_TOP_K_COLUMNS))
-        found = np.full((len(rows), columns), None, dtype=object)
-        distances = np.full((len(rows), columns), np.inf, dtype=np.float32)
         result = self._search(view, rows, min(k, view.live_count), selection, ef_search, max_distance, exact)
-        if result is not None:
-            width = result.slots.shape[1]
-            distances[:, :width] = result.distances
-            id_of = view.id_of
-            flat = [None if slot < 0 else id_of(slot) for slot in result.slots.ravel().tolist()]
-            found[:, :width] = np.array(flat, dtype=object).reshape(-1, width)
+        if result is None:
+            result = SearchResult(
+                np.empty((len(rows), 0), np.int64), np.empty((len(rows), 0), np.float32), ""
+            )
+        names = [None if slot < 0 else view.names[slot] for slot in result.slots.ravel().tolist()]
+        width = result.slots.shape[1]
+        found = np.empty(len(names), dtype=object)
+        found[:] = names
+        found, distances = found.reshape(-1, width) if width else found, result.distances
+        if width < columns:
+            padding = ((0, 0), (0, columns - width))
+            found = np.pad(found.reshape(len(rows), width), padding, constant_values=None)
+            distances = np.pad(distances, padding, constant_values=np.inf)
         return found, distances
 
     # ------------------------------------------------------------------------------------------ read

@@ -28,6 +28,8 @@ class Scratch:
 
     __slots__ = (
         "_buffers",
+        "_partner",
+        "_sizes",
         "block",
         "out_distances",
         "out_distances_address",
@@ -41,6 +43,8 @@ class Scratch:
     )
 
     def __init__(self, n: int, dim: int, form_bytes: int, pool: int, results: int, accepted: int) -> None:
+        self._sizes = (n, dim, form_bytes, pool, results, accepted)
+        self._partner: Scratch | None = None
         self.visited_room = -(-max(n, 1024) * 5 // 4 // 8) * 8
         self.pool_room = max(pool, _POOL_ROOM)
         self.results_room = max(results, _RESULTS_ROOM)
@@ -69,6 +73,14 @@ class Scratch:
         self.out_slots_address = int(self.out_slots.ctypes.data)
         self.out_distances = np.empty(self.results_room, np.float32)
         self.out_distances_address = int(self.out_distances.ctypes.data)
+
+    def partner_block(self, items: int) -> NDArray[np.int64]:
+        """Return the block of the second lane, for kernels that take `items` items two at a time."""
+        if items == 1:
+            return self.block
+        if self._partner is None:
+            self._partner = Scratch(*self._sizes)
+        return self._partner.block
 
     def _reserve(self, array: NDArray[Any]) -> int:
         self._buffers.append(array)

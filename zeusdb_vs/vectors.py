@@ -16,7 +16,6 @@ from zeusdb_vs.metrics import Metric
 from zeusdb_vs.quantization import CALIBRATION_ROWS, Calibration, ScalarCodec, calibrate
 from zeusdb_vs.threads import run_range
 
-
 LEAST_NORM = 1e-15
 GREATEST_NORM = 1e15
 """Norms beyond these are stored as an inverse of 0: float32 sums over such rows may overflow or lose all digits, so

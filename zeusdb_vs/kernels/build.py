@@ -44,7 +44,6 @@ from zeusdb_vs.kernels.layout import (
     FORM_BYTES,
     HOP_DISTANCES,
     LEVELS,
-    N,
     POOL,
     POOL_CAPACITY,
     QUERY_EXACT,
@@ -52,6 +51,8 @@ from zeusdb_vs.kernels.layout import (
     TOP_LEVEL,
     VECTORS,
     VISITED,
+    WALK_SIZE,
+    N,
 )
 from zeusdb_vs.kernels.pool import distance_of_key, insert_key, make_key, slot_of_key
 from zeusdb_vs.kernels.search import descend, links_address, links_width, next_epoch, start_walk, walk
@@ -165,9 +166,51 @@ def _keep_published(pool, size, n):
     return kept
 
 
+@inline_kernel
+def _choose_links(ix, scratch, slots, count, slot, level, ef_construction, most, fill):
+    """Write the row of a batch's slot on one level from its pool and the batch; leaves the published in the pool."""
+    pool = scratch[POOL]
+    size = _pool_batch(ix, scratch, slots, count, slot, level, scratch[WALK_SIZE], ef_construction)
+    chosen = prune_pool(ix, scratch, size, most, fill)
+    _write_row(links_address(ix, slot, level), links_width(ix, level), scratch[CHOSEN], chosen)
+    scratch[WALK_SIZE] = _keep_published(pool, size, ix[N])
+
+
+@kernel
+def _start_slot(ix, scratch, slots, count, slot, ef_construction, most_upper, fill_upper):
+    """Link a slot of the batch on its upper levels, and make ready its walk on level 0."""
+    form = scratch[QUERY_FORM]
+    pool = scratch[POOL]
+    top = ix[TOP_LEVEL] if ix[ENTRY_POINT] >= 0 else np.int64(-1)
+    level = load_u8(row_address(ix[LEVELS], slot, ix[CHUNK_SHIFT], 1))
+    vector = row_address(ix[VECTORS], slot, ix[CHUNK_SHIFT], ix[DIM] * 4)
+    prepare_exact_query(ix, vector, scratch[QUERY_EXACT])
+    prepare_query_form(ix, scratch[QUERY_EXACT], form)
+    entry = np.int64(-1)
+    if top >= 0:
+        entry = descend(ix, scratch, form, ix[ENTRY_POINT], top, min(level, top))
+    scratch[WALK_SIZE] = 0
+    for at in range(level, -1, -1):
+        if at <= top:
+            if scratch[WALK_SIZE] == 0:  # the first level there is, or the batch has crowded out all of the graph
+                start_walk(ix, scratch, form, entry)
+            else:
+                # All found on the level above are start points, in a visited set of this level's own.
+                epoch = next_epoch(scratch)
+                for j in range(scratch[WALK_SIZE]):
+                    store_u16(scratch[VISITED] + slot_of_key(load_i64(pool + j * 8)) * 2, epoch)
+        if at > 0:
+            if at <= top:
+                walk(
+                    ix, scratch, scratch, np.int64(1), np.int64(at), ef_construction, ef_construction, np.int64(0), _FAR
+                )
+                _clear_marks(pool, scratch[WALK_SIZE])
+            _choose_links(ix, scratch, slots, count, slot, np.int64(at), ef_construction, most_upper, fill_upper)
+
+
 @kernel
 def find_neighbors(
-    ix, scratch, slots, count, start, stop, ef_construction, most_0, most_upper, fill_0, fill_upper
+    ix, scratch, partner, slots, count, start, stop, ef_construction, most_0, most_upper, fill_0, fill_upper
 ):
     """Phase A: fill the rows of `slots[start:stop]` from searches of the published graph and a scan of the batch.
 
@@ -176,43 +219,26 @@ def find_neighbors(
 
     Parameters
     ----------
+    partner : a second scratch; may be `scratch` itself where `stop - start` is 1
     slots : address of int32 (count,); the whole batch, whose codes and originals are in place
     most_0, most_upper : neighbours accepted by the heuristic at most, on level 0 and above
     fill_0, fill_upper : neighbours in all at most, on level 0 and above
     """
-    shift = ix[CHUNK_SHIFT]
-    stride = ix[DIM] * 4
-    form = scratch[QUERY_FORM]
-    pool = scratch[POOL]
-    chosen = scratch[CHOSEN]
-    n = ix[N]
-    top = ix[TOP_LEVEL] if ix[ENTRY_POINT] >= 0 else np.int64(-1)
-    for i in range(start, stop):
-        slot = load_i32(slots + i * 4)
-        level = load_u8(row_address(ix[LEVELS], slot, shift, 1))
-        prepare_exact_query(ix, row_address(ix[VECTORS], slot, shift, stride), scratch[QUERY_EXACT])
-        prepare_query_form(ix, scratch[QUERY_EXACT], form)
-        entry = np.int64(-1)
-        if top >= 0:
-            entry = descend(ix, scratch, form, ix[ENTRY_POINT], top, min(level, top))
-        size = np.int64(0)
-        for at in range(level, -1, -1):
-            if at <= top:
-                if size == 0:  # the first level there is, or the batch has crowded out all of the graph
-                    size = start_walk(ix, scratch, form, entry)
-                else:
-                    # All found on the level above are start points, in a visited set of this level's own.
-                    epoch = next_epoch(scratch)
-                    for j in range(size):
-                        store_u16(scratch[VISITED] + slot_of_key(load_i64(pool + j * 8)) * 2, epoch)
-                size = walk(ix, scratch, form, at, size, ef_construction, ef_construction, np.int64(0), _FAR)
-                _clear_marks(pool, size)
-            size = _pool_batch(ix, scratch, slots, count, slot, at, size, ef_construction)
-            most = most_0 if at == 0 else most_upper
-            fill = fill_0 if at == 0 else fill_upper
-            chosen_count = prune_pool(ix, scratch, size, most, fill)
-            _write_row(links_address(ix, slot, at), links_width(ix, at), chosen, chosen_count)
-            size = _keep_published(pool, size, n)
+    for i in range(start, stop, 2):
+        lanes = min(np.int64(2), stop - i)
+        for lane in range(lanes):
+            block = scratch if lane == 0 else partner
+            slot = load_i32(slots + (i + lane) * 4)
+            _start_slot(ix, block, slots, count, slot, ef_construction, most_upper, fill_upper)
+        if ix[ENTRY_POINT] >= 0:
+            walk(
+                ix, scratch, partner, lanes, np.int64(0), ef_construction, ef_construction, np.int64(0), _FAR
+            )
+        for lane in range(lanes):
+            block = scratch if lane == 0 else partner
+            slot = load_i32(slots + (i + lane) * 4)
+            _clear_marks(block[POOL], block[WALK_SIZE])
+            _choose_links(ix, block, slots, count, slot, np.int64(0), ef_construction, most_0, fill_0)
 
 
 @kernel

@@ -46,7 +46,6 @@ from zeusdb_vs.kernels.layout import (
     CODES,
     DIM,
     FORM,
-    FORM_DOT,
     FORM_L1,
     FORM_L2,
     INVERSE_NORMS,

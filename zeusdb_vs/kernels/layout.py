@@ -65,6 +65,9 @@ FORM_BYTES = 13  # bytes of one query form
 COUNT_DISTANCES = 14  # out: distances computed by the last call
 COUNT_HOPS = 15  # out: rows of the graph read by the last call
 CHOSEN = 16  # int32: neighbours chosen by pruning
+WALK_SIZE = 17  # state of a walk: keys in the pool
+WALK_CURSOR = 18  # the first position that may be unexpanded
+WALK_COMPUTED = 19  # distances computed
 
-SCRATCH_SIZE = 20
+SCRATCH_SIZE = 24
 QUERY_HEADER = 64  # bytes before the codes of a query form

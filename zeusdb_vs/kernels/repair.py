@@ -17,11 +17,11 @@ from zeusdb_vs.kernels.layout import (
     CHUNK_SHIFT,
     EPOCH,
     LEVELS,
-    N,
     POOL,
     POOL_CAPACITY,
     QUERY_FORM,
     VISITED,
+    N,
 )
 from zeusdb_vs.kernels.pool import insert_key, make_key
 from zeusdb_vs.kernels.search import links_address, links_width, next_epoch

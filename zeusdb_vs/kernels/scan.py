@@ -76,7 +76,7 @@ def scan_exact(ix, scratch, queries, count, k, slots, size, mask, out_slots, out
 
 @kernel
 def scan_codes(ix, scratch, queries, count, k, depth, slots, size, out_slots, out_distances):
-    """k nearest of a set of slots: all by code, the nearest `depth` of them again by exact distance.
+    """K nearest of a set of slots: all by code, the nearest `depth` of them again by exact distance.
 
     Parameters
     ----------

@@ -55,6 +55,9 @@ from zeusdb_vs.kernels.layout import (
     UPPER_WIDTH,
     VISITED,
     VISITED_CAPACITY,
+    WALK_COMPUTED,
+    WALK_CURSOR,
+    WALK_SIZE,
     N,
 )
 from zeusdb_vs.kernels.pool import distance_of_key, insert_key, make_key, slot_of_key
@@ -197,35 +200,27 @@ def _add_matching(ix, scratch, row, width, n, epoch, mask):
 
 
 @kernel
-def walk(ix, scratch, form, level, size, ef, capacity, mask, budget):
-    """Best-first walk on one level over the pool in `scratch`, which holds `size` visited start points.
+def start_walk(ix, scratch, form, entry):
+    """Begin a walk at `entry`: new visited set, pool of one."""
+    epoch = next_epoch(scratch)
+    store_u16(scratch[VISITED] + entry * 2, epoch)
+    store_i64(scratch[POOL], make_key(code_distance(ix, form, entry), entry))
+    scratch[WALK_SIZE] = 1
+    scratch[WALK_COMPUTED] = 1
 
-    Ends when none of the nearest `ef` of the pool is unexpanded. With `mask`, two-hop: only matching slots enter the
-    pool, and rows that do not match are looked through to the rows behind them.
 
-    Parameters
-    ----------
-    form : address of the query form
-    ef : pool positions that are expanded
-    capacity : pool positions that are kept, >= ef
-    mask : address of uint8 per slot, or 0 for none
-    budget : distances after which the walk gives up (then it returns -1)
+@inline_kernel
+def _gather_hop(ix, scratch, level, ef, mask):
+    """Expand the nearest unexpanded slot of the pool: collect and prefetch its unvisited neighbours.
 
-    Returns
-    -------
-    size of the pool, sorted by code distance
+    Returns how many there are, or -1 when none of the nearest `ef` is unexpanded: the walk is over.
     """
-    n = ix[N]
     pool = scratch[POOL]
-    slots = scratch[HOP_SLOTS]
-    distances = scratch[HOP_DISTANCES]
-    epoch = scratch[EPOCH]
+    limit = min(scratch[WALK_SIZE], ef)
+    cursor = scratch[WALK_CURSOR]
     width = links_width(ix, level)
-    row_bytes = width * 4
-    computed = np.int64(0)
-    hops = np.int64(0)
-    cursor = np.int64(0)
-    while cursor < min(size, ef):
+    count = np.int64(-1)
+    while cursor < limit:
         key = load_i64(pool + cursor * 8)
         if key & 1:
             cursor += 1
@@ -234,42 +229,84 @@ def walk(ix, scratch, form, level, size, ef, capacity, mask, budget):
         row = links_address(ix, slot_of_key(key), level)
         if row == 0:
             continue
-        hops += 1
+        scratch[COUNT_HOPS] += 1
         if mask == 0:
-            count = _add_unvisited(ix, scratch, row, width, n, epoch, np.int64(0))
+            count = _add_unvisited(ix, scratch, row, width, ix[N], scratch[EPOCH], np.int64(0))
         else:
-            count = _add_matching(ix, scratch, row, width, n, epoch, mask)
-        code_distances(ix, form, slots, count, distances)
-        computed += count
-        if computed > budget:
-            size = np.int64(-1)
-            break
-        first = cursor + 1
-        for i in range(count):
-            slot = load_i32(slots + i * 4)
-            place = insert_key(pool, size, capacity, make_key(load_f32(distances + i * 4), slot))
-            if place < 0:
-                continue
-            size = min(size + 1, capacity)
-            first = min(first, place)
-            if place < cursor + _NEAR_TOP:
-                links = links_address(ix, slot, level)
-                for offset in range(0, row_bytes, 64):
-                    prefetch(links + offset)
-        cursor = first
-    scratch[COUNT_DISTANCES] += computed
-    scratch[COUNT_HOPS] += hops
-    return size
+            count = _add_matching(ix, scratch, row, width, ix[N], scratch[EPOCH], mask)
+        break
+    scratch[WALK_CURSOR] = cursor
+    return count
+
+
+@inline_kernel
+def _absorb_hop(ix, scratch, level, count, capacity):
+    """Bring the `count` slots of a gathered hop into the pool by their distances."""
+    pool = scratch[POOL]
+    slots = scratch[HOP_SLOTS]
+    distances = scratch[HOP_DISTANCES]
+    size = scratch[WALK_SIZE]
+    cursor = scratch[WALK_CURSOR]
+    row_bytes = links_width(ix, level) * 4
+    code_distances(ix, scratch[QUERY_FORM], slots, count, distances)
+    first = cursor + 1
+    for i in range(count):
+        slot = load_i32(slots + i * 4)
+        place = insert_key(pool, size, capacity, make_key(load_f32(distances + i * 4), slot))
+        if place < 0:
+            continue
+        size = min(size + 1, capacity)
+        first = min(first, place)
+        if place < cursor + _NEAR_TOP:
+            links = links_address(ix, slot, level)
+            for offset in range(0, row_bytes, 64):
+                prefetch(links + offset)
+    scratch[WALK_SIZE] = size
+    scratch[WALK_CURSOR] = first
+    scratch[WALK_COMPUTED] += count
 
 
 @kernel
-def start_walk(ix, scratch, form, entry):
-    """Begin a walk at `entry`: new visited set, pool of one."""
-    epoch = next_epoch(scratch)
-    store_u16(scratch[VISITED] + entry * 2, epoch)
-    store_i64(scratch[POOL], make_key(code_distance(ix, form, entry), entry))
-    scratch[COUNT_DISTANCES] += 1
-    return np.int64(1)
+def walk(ix, scratch, partner, lanes, level, ef, capacity, mask, budget):
+    """Best-first walk on one level, over the started pool of `scratch` and, with two lanes, that of `partner`.
+
+    Ends when none of the nearest `ef` of the pool is unexpanded. The lanes take turns: while the rows that one has
+    asked for are on their way from memory, the other computes. With `mask`, two-hop: only matching slots enter the
+    pool, and rows that do not match are looked through to the rows behind them.
+
+    Parameters
+    ----------
+    scratch, partner : each with its query form and its pool of WALK_SIZE visited start points
+    lanes : 1 or 2; with 1 `partner` is not touched
+    ef : pool positions that are expanded
+    capacity : pool positions that are kept, >= ef
+    mask : address of uint8 per slot, or 0 for none
+    budget : distances after which a lane gives up: its WALK_SIZE becomes -1
+
+    On return each pool is sorted by code distance and WALK_SIZE says how much it holds.
+    """
+    scratch[WALK_CURSOR] = 0
+    mine = _gather_hop(ix, scratch, level, ef, mask)
+    other = np.int64(-1)
+    if lanes > 1:
+        partner[WALK_CURSOR] = 0
+        other = _gather_hop(ix, partner, level, ef, mask)
+    while mine >= 0 or other >= 0:
+        if mine >= 0:
+            _absorb_hop(ix, scratch, level, mine, capacity)
+            mine = _gather_hop(ix, scratch, level, ef, mask)
+            if scratch[WALK_COMPUTED] > budget:
+                scratch[WALK_SIZE] = -1
+                mine = np.int64(-1)
+        if other >= 0:
+            _absorb_hop(ix, partner, level, other, capacity)
+            other = _gather_hop(ix, partner, level, ef, mask)
+            if partner[WALK_COMPUTED] > budget:
+                partner[WALK_SIZE] = -1
+                other = np.int64(-1)
+    scratch[COUNT_DISTANCES] += scratch[WALK_COMPUTED]
+    if lanes > 1:
+        partner[COUNT_DISTANCES] += partner[WALK_COMPUTED]
 
 
 @kernel
@@ -319,16 +356,31 @@ def write_results(scratch, found, k, out_slots, out_distances):
 
 
 @kernel
-def search_graph(ix, scratch, queries, count, k, ef, depth, mask, two_hop, budget, out_slots, out_distances):
-    """K-NN-SEARCH for `count` queries one after the other.
+def _start_query(ix, scratch, query):
+    """Prepare a query, descend to level 0 and start the walk there; returns 0 or what is wrong with the query."""
+    status = prepare_exact_query(ix, query, scratch[QUERY_EXACT])
+    if status == 0:
+        form = scratch[QUERY_FORM]
+        prepare_query_form(ix, scratch[QUERY_EXACT], form)
+        entry = descend(ix, scratch, form, ix[ENTRY_POINT], ix[TOP_LEVEL], np.int64(0))
+        start_walk(ix, scratch, form, entry)
+    return status
+
+
+@kernel
+def search_graph(
+    ix, scratch, partner, queries, count, k, ef, depth, mask, two_hop, budget, out_slots, out_distances
+):
+    """K-NN-SEARCH for `count` queries, two at a time.
 
     Parameters
     ----------
+    partner : a second scratch; may be `scratch` itself where `count` is 1
     queries : address of float32 (count, dim)
     ef : pool positions that are expanded
     depth : how many of the pool are reranked exactly, >= k
     mask : address of uint8 per slot (1 = may be returned), or 0
-    two_hop : 1 to keep slots that do not match out of the pool, 0 to walk over all and return the matching
+    two_hop : True to keep slots that do not match out of the pool, False to walk over all and return the matching
     budget : distances after which a query gives up
     out_slots, out_distances : addresses of int64 and float32 (count, k), padded with -1 and inf
 
@@ -337,22 +389,39 @@ def search_graph(ix, scratch, queries, count, k, ef, depth, mask, two_hop, budge
     0, or 1 + 4 * i for a query i that is not finite, 2 + 4 * i for a zero query under cosine, 3 + 4 * i for a query
     that ran out of budget (the queries before it are answered).
     """
-    dim = ix[DIM]
-    form = scratch[QUERY_FORM]
+    stride = ix[DIM] * 4
     scratch[COUNT_DISTANCES] = 0
     scratch[COUNT_HOPS] = 0
+    if count > 1:
+        partner[COUNT_DISTANCES] = 0
+        partner[COUNT_HOPS] = 0
     capacity = max(ef, depth)
-    walk_mask = mask if two_hop != 0 else np.int64(0)
-    for i in range(count):
-        status = prepare_exact_query(ix, queries + i * dim * 4, scratch[QUERY_EXACT])
+    walk_mask = mask if two_hop else np.int64(0)
+    status = np.int64(0)
+    i = np.int64(0)
+    while i < count and status == 0:
+        status = _start_query(ix, scratch, queries + i * stride)
         if status != 0:
-            return status + 4 * i
-        prepare_query_form(ix, scratch[QUERY_EXACT], form)
-        entry = descend(ix, scratch, form, ix[ENTRY_POINT], ix[TOP_LEVEL], np.int64(0))
-        size = start_walk(ix, scratch, form, entry)
-        size = walk(ix, scratch, form, np.int64(0), size, ef, capacity, walk_mask, budget)
-        if size < 0:
-            return np.int64(3 + 4 * i)
-        found = rerank_pool(ix, scratch, size, k, depth, mask)
-        write_results(scratch, found, k, out_slots + i * k * 8, out_distances + i * k * 4)
-    return np.int64(0)
+            status += 4 * i
+            break
+        lanes = np.int64(1)
+        if i + 1 < count:
+            status = _start_query(ix, partner, queries + (i + 1) * stride)
+            if status == 0:
+                lanes = np.int64(2)
+            else:
+                status += 4 * (i + 1)
+        walk(ix, scratch, partner, lanes, np.int64(0), ef, capacity, walk_mask, budget)
+        for lane in range(lanes):
+            block = scratch if lane == 0 else partner
+            if block[WALK_SIZE] < 0:
+                status = np.int64(3 + 4 * (i + lane))
+                break
+            found = rerank_pool(ix, block, block[WALK_SIZE], k, depth, mask)
+            place = i + lane
+            write_results(block, found, k, out_slots + place * k * 8, out_distances + place * k * 4)
+        i += lanes
+    if count > 1:
+        scratch[COUNT_DISTANCES] += partner[COUNT_DISTANCES]
+        scratch[COUNT_HOPS] += partner[COUNT_HOPS]
+    return status
