@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -403,6 +403,8 @@ class HNSWIndex:
         limit = None if max_distance is None else check_max_distance(max_distance)
         check_bool(exact, "exact")
         if k == 0 or view.live_count == 0 or len(queries) == 0:
+            # No kernel will look at the queries, so this does.
+            read_queries(queries, dim=self.dim, forbid_zero=self.space == "cosine")
             return None
         try:
             return self._collection.search(
@@ -452,12 +454,12 @@ class HNSWIndex:
             )
         names = [None if slot < 0 else view.names[slot] for slot in result.slots.ravel().tolist()]
         width = result.slots.shape[1]
-        found = np.empty(len(names), dtype=object)
+        found: NDArray[Any] = np.empty(len(names), dtype=object)
         found[:] = names
-        found, distances = found.reshape(-1, width) if width else found, result.distances
+        found, distances = found.reshape(len(rows), width), result.distances
         if width < columns:
             padding = ((0, 0), (0, columns - width))
-            found = np.pad(found.reshape(len(rows), width), padding, constant_values=None)
+            found = np.pad(found, padding, constant_values=cast("Any", None))
             distances = np.pad(distances, padding, constant_values=np.inf)
         return found, distances
 
