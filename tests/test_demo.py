@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +169,58 @@ def test_unusable_descriptions_are_refused(config: object, message: str) -> None
 def test_text_without_letters_or_digits_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="no letters and no digits"):
         HashingEmbedder(8).embed(["?!"])
+
+
+# Stands in for a package of half a gigabyte: the two calls that we make of it.
+_SENTENCE_TRANSFORMERS = """
+import numpy as np
+
+class SentenceTransformer:
+    def __init__(self, name):
+        if name != "tiny":
+            raise OSError(f"no model {name}")
+
+    def encode(self, texts, normalize_embeddings=False, show_progress_bar=None):
+        counts = np.array([[text.lower().count(letter) + 0.01 for letter in "aeinorst"] for text in texts])
+        return (counts / np.linalg.norm(counts, axis=1, keepdims=True)).astype(np.float32)
+"""
+
+
+@pytest.fixture
+def tiny_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A sentence-transformers package with one model, "tiny", here and in processes started here."""
+    (tmp_path / "sentence_transformers.py").write_text(_SENTENCE_TRANSFORMERS, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    sys.modules.pop("sentence_transformers", None)
+
+
+@pytest.mark.usefixtures("tiny_model")
+def test_a_model_named_by_the_user_embeds_and_is_not_loaded_unasked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from zeusdb_vs.cli import main
+
+    path = str(tmp_path / "model.zdb")
+    assert main(["demo", "--limit", "60", "--path", path, "--embedder", "huge"]) == 1
+    assert "cannot load 'huge'" in capsys.readouterr().err
+    assert main(["demo", "--limit", "60", "--path", path, "--embedder", "tiny"]) == 0
+    assert "the same answers" in capsys.readouterr().out
+    assert main(["search", path, "read a file"]) == 1
+    assert "name it: --embedder tiny" in capsys.readouterr().err
+    assert main(["search", path, "read a file", "--embedder", "tiny"]) == 0
+
+
+def test_a_model_without_its_package_is_an_error_that_says_what_to_install(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from zeusdb_vs.cli import main
+
+    if importlib.util.find_spec("sentence_transformers") is not None:
+        pytest.skip("sentence-transformers is installed")
+    assert main(["demo", "--path", str(tmp_path / "x.zdb"), "--limit", "5", "--embedder", "tiny"]) == 1
+    assert "pip install sentence-transformers" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------------------- answers, recall

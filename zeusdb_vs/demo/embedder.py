@@ -277,16 +277,14 @@ class SentenceTransformerEmbedder:
         except (OSError, ValueError, RuntimeError) as error:
             raise ConfigurationError(f"sentence-transformers cannot load {model!r}: {error}") from error
         self._name = model
-        self.dim = int(self._model.get_sentence_embedding_dimension())
+        self.dim = self._encode(["how wide is a vector"]).shape[1]
 
     def embed(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
         """Turn texts into unit vectors, as `HashingEmbedder.embed` does."""
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
         for start in range(0, len(texts), self._BATCH):
             batch = list(texts[start : start + self._BATCH])
-            vectors[start : start + len(batch)] = self._model.encode(
-                batch, normalize_embeddings=True, show_progress_bar=False
-            )
+            vectors[start : start + len(batch)] = self._encode(batch)
             if progress is not None:
                 progress(len(batch))
         return vectors
@@ -294,6 +292,12 @@ class SentenceTransformerEmbedder:
     def to_config(self) -> dict[str, Any]:
         """Return ``{"name": "sentence-transformers", "model": ...}``."""
         return {"name": self.NAME, "model": self._name}
+
+    def _encode(self, batch: list[str]) -> NDArray[np.float32]:
+        vectors: NDArray[np.float32] = self._model.encode(
+            batch, normalize_embeddings=True, show_progress_bar=False
+        )
+        return vectors
 
 
 def embedder_from_config(config: object, *, model: str | None = None) -> Embedder:
