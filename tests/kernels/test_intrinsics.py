@@ -1,0 +1,170 @@
+"""Memory by address, and the integer kernels, against NumPy: equal to the last bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from kernel_harness import JIT_DISABLED, compiled
+from numpy.typing import NDArray
+
+from zeusdb_vs.kernels import intrinsics
+
+BLOCKS = (1, 2, 3, 6, 12, 24)
+"""Blocks of 64 bytes: from one dimension to 1,536 in 8 bits and 3,072 in 4 bits."""
+
+
+@compiled
+def _dot_u4(codes: Any, query: Any, blocks: Any) -> Any:
+    return intrinsics.dot_u4_i8(codes, query, blocks)
+
+
+@compiled
+def _dot_u8(codes: Any, query: Any, blocks: Any) -> Any:
+    return intrinsics.dot_u8_i8(codes, query, blocks)
+
+
+@compiled
+def _sad(codes: Any, query: Any, blocks: Any) -> Any:
+    return intrinsics.sad_u8(codes, query, blocks)
+
+
+@compiled
+def _loaded(address: Any, out: Any) -> Any:
+    out[0] = intrinsics.load_i64(address)
+    out[1] = intrinsics.load_i32(address)
+    out[2] = intrinsics.load_u16(address)
+    out[3] = intrinsics.load_u8(address)
+
+
+@compiled
+def _stored(address: Any, value: Any) -> Any:
+    intrinsics.store_i64(address, value)
+    intrinsics.store_i32(address + 8, value)
+    intrinsics.store_u16(address + 12, value)
+    intrinsics.store_f32(address + 16, np.float32(1.5))
+    intrinsics.prefetch(address + 64)
+
+
+@compiled
+def _moved(target: Any, source: Any, count: Any) -> Any:
+    intrinsics.move_bytes(target, source, count)
+
+
+@compiled
+def _bits(value: Any, out: Any) -> Any:
+    out[0] = intrinsics.bits_of_f32(value)
+    return intrinsics.f32_of_bits(out[0])
+
+
+def _wide(codes: NDArray[np.uint8], query: NDArray[np.int8]) -> int:
+    return int(codes.astype(np.int64) @ query.astype(np.int64))
+
+
+def _nibbles(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Codes of 128 dimensions a block: the low halves of its 64 bytes, then the high ones."""
+    blocks = codes.reshape(-1, 64)
+    return np.concatenate([blocks & 15, blocks >> 4], axis=1).ravel()
+
+
+def _rows(count: int, dtype: Any, seed: int) -> list[NDArray[Any]]:
+    """Random rows and the extreme ones."""
+    info = np.iinfo(dtype)
+    least = -127 if dtype == np.int8 else 0
+    rng = np.random.default_rng(seed)
+    return [
+        rng.integers(least, info.max, size=count, endpoint=True).astype(dtype),
+        np.zeros(count, dtype),
+        np.full(count, info.max, dtype),
+        np.full(count, least, dtype),
+        np.where(np.arange(count) % 2 == 0, least, info.max).astype(dtype),
+    ]
+
+
+@pytest.mark.parametrize("blocks", BLOCKS)
+def test_dot_u4_i8_equals_numpy(blocks: int) -> None:
+    for codes in _rows(64 * blocks, np.uint8, 1):
+        for query in _rows(128 * blocks, np.int8, 2):
+            found = _dot_u4(codes.ctypes.data, query.ctypes.data, blocks)
+            assert found == _wide(_nibbles(codes), query)
+
+
+@pytest.mark.parametrize("blocks", BLOCKS)
+def test_dot_u8_i8_equals_numpy(blocks: int) -> None:
+    for codes in _rows(64 * blocks, np.uint8, 3):
+        for query in _rows(64 * blocks, np.int8, 4):
+            assert _dot_u8(codes.ctypes.data, query.ctypes.data, blocks) == _wide(codes, query)
+
+
+@pytest.mark.parametrize("blocks", BLOCKS)
+def test_sad_u8_equals_numpy(blocks: int) -> None:
+    for codes in _rows(64 * blocks, np.uint8, 5):
+        for query in _rows(64 * blocks, np.uint8, 6):
+            right = int(np.abs(codes.astype(np.int64) - query).sum())
+            assert _sad(codes.ctypes.data, query.ctypes.data, blocks) == right
+
+
+def test_integer_kernels_read_rows_that_are_not_aligned() -> None:
+    rng = np.random.default_rng(7)
+    codes, query = rng.integers(0, 256, 400).astype(np.uint8), rng.integers(-127, 128, 400).astype(np.int8)
+    for offset in (1, 3, 17):
+        c, q = codes[offset : offset + 192], query[offset + 2 : offset + 2 + 192]
+        assert _dot_u8(c.ctypes.data, q.ctypes.data, 3) == _wide(c, q)
+        other = query.view(np.uint8)[offset + 2 : offset + 2 + 192]
+        assert _sad(c.ctypes.data, other.ctypes.data, 3) == np.abs(c.astype(int) - other).sum()
+
+
+def test_integer_kernels_find_nothing_in_no_blocks() -> None:
+    row = np.full(64, 255, np.uint8)
+    for kernel in (_dot_u4, _dot_u8, _sad):
+        assert kernel(row.ctypes.data, row.ctypes.data, 0) == 0
+
+
+@pytest.mark.skipif(JIT_DISABLED, reason="65,536 dimensions take too long as plain Python")
+def test_sums_hold_at_the_greatest_width_and_the_greatest_values() -> None:
+    blocks = 65_536 // 64
+    codes, query = np.full(65_536, 255, np.uint8), np.full(65_536, 127, np.int8)
+    assert _dot_u8(codes.ctypes.data, query.ctypes.data, blocks) == 255 * 127 * 65_536
+    lowest = -query
+    assert _dot_u8(codes.ctypes.data, lowest.ctypes.data, blocks) == -255 * 127 * 65_536
+    assert _dot_u4(codes.ctypes.data, query.ctypes.data, blocks // 2) == 15 * 127 * 65_536
+    zeros = np.zeros(65_536, np.uint8)
+    assert _sad(codes.ctypes.data, zeros.ctypes.data, blocks) == 255 * 65_536
+
+
+@pytest.mark.parametrize("value", [0, 1, -1, 2**31 - 1, -(2**31), 2**63 - 1, -(2**63), 0x1234567890ABCDEF])
+def test_loads_read_what_numpy_reads(value: int) -> None:
+    memory = np.array([value], np.int64)
+    out = np.zeros(4, np.int64)
+    _loaded(memory.ctypes.data, out)
+    right = [memory.view(dtype)[0] for dtype in ("<i8", "<i4", "<u2", "u1")]
+    assert out.tolist() == [int(number) for number in right]
+
+
+@pytest.mark.parametrize("value", [0, -1, 70_000, -70_000, 2**31 - 1])
+def test_stores_write_only_their_own_bytes(value: int) -> None:
+    memory = np.full(64, 0xAA, np.uint8)
+    _stored(memory.ctypes.data, value)
+    assert memory[:8].view("<i8")[0] == value
+    assert memory[8:12].view("<i4")[0] == value
+    assert memory[12:14].view("<u2")[0] == value % 65_536
+    assert memory[16:20].view("<f4")[0] == np.float32(1.5)
+    assert (memory[14:16] == 0xAA).all() and (memory[20:] == 0xAA).all()
+
+
+def test_move_bytes_moves_ranges_that_overlap() -> None:
+    for target, source in ((8, 0), (0, 8), (3, 2)):
+        memory = np.arange(64, dtype=np.uint8)
+        right = memory.copy()
+        right[target : target + 40] = memory[source : source + 40].copy()
+        _moved(memory.ctypes.data + target, memory.ctypes.data + source, 40)
+        np.testing.assert_array_equal(memory, right)
+
+
+@pytest.mark.parametrize("value", [0.0, -0.0, 1.5, -1.5, 3e38, -3e38, 1e-45, np.inf, -np.inf])
+def test_bits_of_floats_go_there_and_back(value: float) -> None:
+    out = np.zeros(1, np.int64)
+    back = _bits(np.float32(value), out)
+    assert out[0] == np.float32(value).view(np.int32)
+    assert np.float32(back).tobytes() == np.float32(value).tobytes()
