@@ -61,9 +61,10 @@ def run_demo(path: Path, terminal: Terminal, *, model: str | None = None, limit:
         If a step fails.
     """
     _check_path(path)
+    embedder = HashingEmbedder() if model is None else SentenceTransformerEmbedder(model)
     terminal.heading("Reading the docstrings of this machine's Python standard library")
     entries = _sample(_read(terminal), limit)
-    embedder, vectors = _embed(entries, model, terminal)
+    vectors = _embed(entries, embedder, terminal)
 
     terminal.heading("Building the index")
     index = _build(entries, embedder, vectors, terminal)
@@ -126,25 +127,22 @@ def _sample(entries: list[Entry], limit: int | None) -> list[Entry]:
 
 
 def _embed(
-    entries: Sequence[Entry], model: str | None, terminal: Terminal
-) -> tuple[Embedder, NDArray[np.float32]]:
+    entries: Sequence[Entry], embedder: HashingEmbedder | SentenceTransformerEmbedder, terminal: Terminal
+) -> NDArray[np.float32]:
     texts = [entry.embedded_text for entry in entries]
     started = time.perf_counter()
-    embedder: Embedder
-    if model is None:
-        embedder = HashingEmbedder().fit(texts)
+    if isinstance(embedder, HashingEmbedder):
+        embedder.fit(texts)
         terminal.note(
             "Embedder: hashed words, word pairs and letter groups. It is lexical: it finds shared words and "
             "spellings, not meanings. For meanings: --embedder with a sentence-transformers model."
         )
-    else:
-        embedder = SentenceTransformerEmbedder(model)
     with terminal.progress("embedded", len(texts)) as advance:
         vectors = embedder.embed(texts, advance)
     elapsed_s = time.perf_counter() - started
     terminal.fact("vectors", f"{len(vectors):,} x {embedder.dim}, float32, {vectors.nbytes / _MIB:.1f} MiB")
     terminal.fact("embedded in", f"{elapsed_s:.1f} s")
-    return embedder, vectors
+    return vectors
 
 
 def _build(
