@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from zeusdb_vs import fields as fields_module
 from zeusdb_vs.errors import CorruptIndexError, FilterError
 from zeusdb_vs.fields import FieldIndexes
+from zeusdb_vs.filtering import segments as segments_module
 from zeusdb_vs.filters import And, Comparison, Filter, Not, Or, field, filter_from_json, parse_filter
 
 EXAMPLES = int(os.environ.get("ZEUSDB_VS_FILTER_EXAMPLES", "400"))
@@ -67,6 +68,7 @@ def found(indexes: FieldIndexes, tree: Filter, n: int) -> list[bool]:
 @pytest.fixture
 def small_parts(monkeypatch):
     """Shrink the parts so that a dozen records meet every one of them: tail, segments, merges, folding."""
+    monkeypatch.setattr(segments_module, "SCARCE_SHARE", 4)
     for name, size in (("TAIL_ROWS", 4), ("FOLD_ROWS", 6), ("MAX_SIZE", 12), ("MAX_CHANGED", 2)):
         monkeypatch.setattr(fields_module, name, size)
 
@@ -248,6 +250,10 @@ def people(count: int) -> list[tuple]:
 
 
 PLANS = [
+    ("is", "name", "in", [f"name {i:05d}" for i in range(0, 9000, 50)], "metadata", "never"),
+    ("is", "name", "nin", [f"name {i:05d}" for i in range(0, 9000, 3)], "metadata", "differs"),
+    ("is", "age", "in", list(range(-50, 500, 7)), "metadata", "never"),
+    ("is", "score", "in", [i / 7 for i in range(0, 9000, 5)], "metadata", "never"),
     ("is", "name", "eq", "name 00077", "metadata", "never"),
     ("is", "group", "in", ["red", "blue"], "metadata", "never"),
     ("is", "age", "gte", 30, "metadata", "never"),
@@ -348,6 +354,20 @@ def test_field_with_a_value_for_each_record_stays_small():
     assert indexes.memory_bytes() <= 0.8 * size
     assert held <= 1.1 * indexes.memory_bytes() + 100_000
     assert indexes.view().select(field("id") == values[777], 20_000).slots().tolist() == [777]
+
+
+def test_keys_of_their_own_for_each_record_stay_cheap():
+    records: list[tuple] = [({f"key {i}": i, "n": i, f"few {i // 4}": [i]}, None) for i in range(5000)]
+    size = sum(len(json.dumps(record[0])) for record in records)
+    indexes = filled(records)
+    assert indexes.memory_bytes() <= 30 * size
+    for held in (indexes, FieldIndexes.from_state(indexes.state(), 5000)):
+        view = held.view()
+        assert view.select(field("key 77") == 77, 5000).slots().tolist() == [77]
+        assert view.select(field("few 9").exists(), 5000).slots().tolist() == [36, 37, 38, 39]
+        assert view.select(field("key 77", missing="differs") != 77, 5000).count == 4999
+        assert view.distinct("few 9", 5000) == [(36, 1), (37, 1), (38, 1), (39, 1)]
+        assert len(view.fields(5000)) == 5000 + 1 + 1250
 
 
 def test_repeated_filter_is_answered_from_what_was_kept():

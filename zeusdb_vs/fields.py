@@ -36,7 +36,7 @@ from zeusdb_vs.filtering.segments import (
     rows_memory_bytes,
 )
 from zeusdb_vs.filtering.tree import SOURCES, Comparison, Filter, Source, comparisons_of
-from zeusdb_vs.filtering.values import KIND_NAMES, MISSING, Key, Kind, classify, flatten, instant_from_key
+from zeusdb_vs.filtering.values import KIND_NAMES, Key, Kind, classify, flatten, instant_from_key
 
 TAIL_ROWS = 512
 """Records kept as they came. A search tests each, at about 0.1 us for a condition."""
@@ -477,14 +477,16 @@ class FieldsView:
         -------
         list of (value, int)
         """
+        number = SOURCES.index(source)
         totals: Counter[tuple[Kind, Key]] = Counter()
         for part, wanted in self._live_parts(n, live):
             if isinstance(part, Segment):
-                column = part.columns[SOURCES.index(source)].get(field)
+                column = part.columns[number].get(field)
                 if column is not None:
                     _count_column(totals, column, wanted)
+                _count_values(totals, [v for at, v in part.scarce[number].get(field, ()) if wanted[at]])
             else:
-                _count_rows(totals, [row[SOURCES.index(source)].get(field, MISSING) for row in part])
+                _count_values(totals, [row[number][field] for row in part if field in row[number]])
         kept = [item for item in totals.items() if item[0][0] < Kind.ARRAY]
         kept.sort(key=lambda item: (item[0][0], item[0][1] or 0) if item[0][0] < Kind.TEXT else item[0])
         return [(_value_of(kind, key), count) for (kind, key), count in kept]
@@ -578,6 +580,10 @@ class FieldsView:
                     for path, column in part.columns[number].items():
                         if wanted((number, path)):
                             yield number, path, _kinds_of(column, mask)
+                    for path, pairs in part.scarce[number].items():
+                        if wanted((number, path)):
+                            kinds = Counter(classify(value)[0] for at, value in pairs if mask[at])
+                            yield number, path, kinds
                     continue
                 for row in part:
                     for path, value in row[number].items():
@@ -636,11 +642,11 @@ def _count_column(totals: Counter[tuple[Kind, Key]], column: Column, wanted: NDA
             totals[column.elements.terms.kind_of(term), column.elements.terms.key(term)] += int(held[term])
 
 
-def _count_rows(totals: Counter[tuple[Kind, Key]], values: list[Any]) -> None:
+def _count_values(totals: Counter[tuple[Kind, Key]], values: list[Any]) -> None:
     for value in values:
         if isinstance(value, list):
             totals.update(set(map(classify, value)))
-        elif value is not MISSING:
+        else:
             totals[classify(value)] += 1
 
 

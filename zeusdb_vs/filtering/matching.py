@@ -36,8 +36,8 @@ MANY_RANGES = 8
 """From here on flags are cheaper than ranges."""
 _CHARACTER = rb"(?:[\x00-\x7f]|[\xc0-\xff][\x80-\xbf]*)"
 """One character of UTF-8."""
-MANY_KEYS = 64
-"""From here on keys are looked up all at once."""
+SCAN_SHARE = 16
+"""Looking up a string costs as much as passing over so many."""
 
 
 class Vocabulary(Protocol):
@@ -201,17 +201,16 @@ class _Equal(Matcher):
         if len(keys) == 1:
             at = terms.find(kind, keys[0])
             return [(at, at + 1)] if at >= 0 else []
-        if len(keys) < MANY_KEYS:
-            return union(
-                [[(at, at + 1)] for at in (terms.find(kind, key) for key in keys) if at >= 0], len(terms)
-            )
         held = terms.keys[kind]
         if isinstance(held, np.ndarray):
-            flags = np.isin(held, np.asarray(keys, np.float64 if kind is Kind.FLOAT else np.int64))
-        else:
-            wanted = self.sets[kind]
-            everything = held.to_list() if isinstance(held, Blobs) else held
-            flags = np.fromiter((key in wanted for key in everything), np.bool_, high - low)
+            wanted = np.asarray(keys, np.float64 if kind is Kind.FLOAT else np.int64)
+            places = np.minimum(held.searchsorted(wanted), len(held) - 1)
+            return _from_ids(places[held[places] == wanted] + low, len(terms))
+        if len(keys) * SCAN_SHARE < high - low:
+            found = [at for at in (terms.find(kind, key) for key in keys) if at >= 0]
+            return _from_ids(np.array(found, np.int64), len(terms))
+        everything = held.to_list() if isinstance(held, Blobs) else held
+        flags = np.fromiter((key in self.sets[kind] for key in everything), np.bool_, high - low)
         return from_flags(flags, low, len(terms))
 
 

@@ -14,16 +14,18 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from zeusdb_vs.documents import decode_document, encode_checked
 from zeusdb_vs.errors import CorruptIndexError
 from zeusdb_vs.filtering.blobs import Blobs
 from zeusdb_vs.filtering.columns import DENSE_TERMS, MAX_SIZE, Column, Elements
-from zeusdb_vs.filtering.segments import Segment
+from zeusdb_vs.filtering.segments import Pairs, Segment
 from zeusdb_vs.filtering.terms import Keys, Terms, pack_keys
 from zeusdb_vs.filtering.tree import SOURCES
 from zeusdb_vs.filtering.values import Kind
 
 _FORMAT = 1
 _ALIGNMENT = 8
+_VALUE = "v"
 _SIGNED = ("i1", "i2", "i4", "i8")
 _UNSIGNED = ("u2", "u4", "u8")
 
@@ -47,11 +49,20 @@ def pack_segments(segments: Sequence[Segment]) -> tuple[NDArray[np.uint8], list[
                 for source, by_path in zip(SOURCES, segment.columns, strict=True)
                 for path, column in by_path.items()
             ],
+            "scarce": [
+                [source, path, [record for record, _ in pairs], [_encode(value) for _, value in pairs]]
+                for source, by_path in zip(SOURCES, segment.scarce, strict=True)
+                for path, pairs in by_path.items()
+            ],
         }
         for segment in segments
     ]
     text = json.dumps({"format": _FORMAT, "segments": described}, separators=(",", ":"))
     return np.frombuffer(text.encode(), np.uint8), packer.pieces
+
+
+def _encode(value: Any) -> str:
+    return encode_checked({_VALUE: value}, what="value")
 
 
 class _Packer:
@@ -154,12 +165,25 @@ class _Unpacker:
         size = described["size"]
         if type(size) is not int or not 0 < size <= MAX_SIZE:
             _refuse(f"a segment of {size!r} records")
-        columns: tuple[dict[str, Column], dict[str, Column]] = ({}, {})
+        columns: tuple[dict[str, Column], ...] = ({}, {})
         for source, path, column in described["fields"]:
             if type(path) is not str:
                 _refuse(f"a field named {path!r}")
             columns[SOURCES.index(source)][path] = self.column(size, column, path)
-        return Segment(size, columns)
+        scarce: tuple[dict[str, Pairs], ...] = ({}, {})
+        for source, path, records, texts in described["scarce"]:
+            number = SOURCES.index(source)
+            if type(path) is not str or path in columns[number] or path in scarce[number]:
+                _refuse(f"a field named {path!r} is kept twice")
+            scarce[number][path] = self.pairs(size, records, texts)
+        return Segment(size, columns, scarce)
+
+    def pairs(self, size: int, records: list[int], texts: list[str]) -> Pairs:
+        if not all(type(record) is int for record in records) or not records:
+            _refuse(f"records are numbered {records!r}")
+        if records[0] < 0 or records[-1] >= size or not all(a < b for a, b in pairwise(records)):
+            _refuse(f"records {records!r} are out of order or beyond the {size} there are")
+        return [(record, decode_document(text)[_VALUE]) for record, text in zip(records, texts, strict=True)]
 
     def column(self, size: int, described: dict[str, Any], path: str) -> Column:
         terms = self.terms(described["terms"])

@@ -21,6 +21,9 @@ from zeusdb_vs.filtering.values import MISSING
 Row: TypeAlias = "tuple[dict[str, Any], dict[str, Any]]"
 """Paths with their values: of the metadata, and of the payload."""
 
+Pairs: TypeAlias = "list[tuple[int, Any]]"
+"""Records that have a field, ascending, and their values."""
+
 EMPTY_ROW: Row = ({}, {})
 _SOURCE_NUMBER = {source: number for number, source in enumerate(SOURCES)}
 
@@ -160,23 +163,28 @@ class Segment:
         Records in the range.
     columns : tuple of dict
         By path, for each source in the order of `SOURCES`.
+    scarce : tuple of dict
+        Fields that few records have, as they came: by path, pairs of record and value, for each source. A
+        column for each would cost far more than it holds where every record has keys of its own.
     changed : ndarray of int64
         Ascending numbers of records changed since the columns were folded.
     rows : list of Row
         What those hold now.
     """
 
-    __slots__ = ("changed", "columns", "rows", "size")
+    __slots__ = ("changed", "columns", "rows", "scarce", "size")
 
     def __init__(
         self,
         size: int,
-        columns: tuple[dict[str, Column], dict[str, Column]],
+        columns: tuple[dict[str, Column], ...],
+        scarce: tuple[dict[str, Pairs], ...] = ({}, {}),
         changed: NDArray[np.int64] | None = None,
         rows: Sequence[Row] = (),
     ) -> None:
         self.size = size
         self.columns = columns
+        self.scarce = scarce
         self.changed = np.empty(0, np.int64) if changed is None else changed
         self.rows = rows
 
@@ -184,11 +192,15 @@ class Segment:
     def build(cls, rows: Sequence[Row]) -> Segment:
         """Fold records into columns."""
         size = len(rows)
-        columns: list[dict[str, Column]] = []
+        columns: tuple[dict[str, Column], ...] = ({}, {})
+        scarce: tuple[dict[str, Pairs], ...] = ({}, {})
         for source in range(len(SOURCES)):
-            gathered = _gather([row[source] for row in rows])
-            columns.append({path: Column.build(size, *parts) for path, parts in gathered.items()})
-        return cls(size, (columns[0], columns[1]))
+            for path, (records, values) in _gather([row[source] for row in rows]).items():
+                if _is_scarce(len(records), size):
+                    scarce[source][path] = list(zip(records, values, strict=True))
+                else:
+                    columns[source][path] = Column.build(size, records, values)
+        return cls(size, columns, scarce)
 
     def evaluate(self, tree: Filter) -> Matches:
         """Return the records that a filter matches, changed ones included."""
@@ -205,7 +217,7 @@ class Segment:
         missing = (all if every else any)([matcher.missing for matcher in matchers])
         column = self.column(comparisons[0])
         if column is None:
-            return np.ones(self.size, np.bool_) if missing else NOTHING
+            return self._match_scarce(comparisons[0], matchers, missing, every)
         size = len(column.terms)
         chosen = matchers[0].choose(column)
         for matcher in matchers[1:]:
@@ -214,6 +226,19 @@ class Segment:
         if not missing:
             return column.records_of(chosen)
         return _negate(column.records_of(complement(chosen, size)), self.size)
+
+    def _match_scarce(
+        self, comparison: Comparison, matchers: list[Matcher], missing: bool, every: bool
+    ) -> Matches:
+        pairs = self.scarce[_SOURCE_NUMBER[comparison.source]].get(comparison.field, ())
+        quantify = all if every else any
+        differing = [
+            record
+            for record, value in pairs
+            if quantify([matcher.test(value) for matcher in matchers]) is not missing
+        ]
+        found = np.array(differing, np.uint16)
+        return _negate(found, self.size) if missing else found
 
     def column(self, comparison: Comparison) -> Column | None:
         """Return the column of the field that a comparison asks about."""
@@ -225,11 +250,7 @@ class Segment:
         contents.update(zip(records.tolist(), rows, strict=True))
         order = sorted(contents)
         changed = np.array(order, np.int64)
-        return Segment(self.size, self.columns, changed, [contents[record] for record in order])
-
-    def is_column_empty(self) -> bool:
-        """Whether no record has any field."""
-        return not any(self.columns) and not len(self.changed)
+        return Segment(self.size, self.columns, self.scarce, changed, [contents[record] for record in order])
 
     def memory_bytes(self) -> int:
         """Return the bytes held, changed records estimated."""
@@ -238,7 +259,12 @@ class Segment:
             for by_path in self.columns
             for path, column in by_path.items()
         )
-        return columns + rows_memory_bytes(self.rows)
+        scarce = sum(
+            _SCARCE_BYTES * len(pairs) + len(path)
+            for by_path in self.scarce
+            for path, pairs in by_path.items()
+        )
+        return columns + scarce + rows_memory_bytes(self.rows)
 
 
 def _gather(documents: list[dict[str, Any]]) -> dict[str, tuple[Sequence[int], list[Any]]]:
@@ -259,8 +285,17 @@ def _gather(documents: list[dict[str, Any]]) -> dict[str, tuple[Sequence[int], l
     return dict(gathered)
 
 
+def _is_scarce(count: int, size: int) -> bool:
+    return count <= SCARCE_RECORDS and count * SCARCE_SHARE <= size
+
+
+SCARCE_RECORDS = 4
+SCARCE_SHARE = 32
+"""A field is kept as it came when at most so many records have it, and at most one in so many."""
 COLUMN_OVERHEAD_BYTES = 900
 """Python objects and array headers of one column."""
+_SCARCE_BYTES = 400
+"""A path, a pair, a value and their places in a dict and a list."""
 _VALUE_BYTES = 150
 """A key and a value in a dict, roughly."""
 
@@ -293,12 +328,25 @@ def combine_segments(size: int, parts: Sequence[tuple[Segment, NDArray[np.int64]
             folded.append((Segment.build(segment.rows), places[segment.changed]))
         else:
             folded.append((segment, places))
-    columns: list[dict[str, Column]] = []
+    columns: tuple[dict[str, Column], ...] = ({}, {})
+    scarce: tuple[dict[str, Pairs], ...] = ({}, {})
     for source in range(len(SOURCES)):
         by_path: dict[str, list[tuple[Column, NDArray[np.int64]]]] = {}
+        pairs: dict[str, Pairs] = {}
         for segment, places in folded:
             for path, column in segment.columns[source].items():
                 by_path.setdefault(path, []).append((column, places))
+            for path, few in segment.scarce[source].items():
+                moved = ((places.item(record), value) for record, value in few)
+                pairs.setdefault(path, []).extend(pair for pair in moved if pair[0] >= 0)
+        for path, few in pairs.items():
+            few.sort(key=lambda pair: pair[0])
+            if path not in by_path and _is_scarce(len(few), size):
+                if few:
+                    scarce[source][path] = few
+            elif few:
+                column = Column.build(size, [record for record, _ in few], [value for _, value in few])
+                by_path.setdefault(path, []).append((column, np.arange(size)))
         united = {path: combine(size, pieces) for path, pieces in by_path.items()}
-        columns.append({path: column for path, column in united.items() if column is not None})
-    return Segment(size, (columns[0], columns[1]))
+        columns[source].update({path: column for path, column in united.items() if column is not None})
+    return Segment(size, columns, scarce)
