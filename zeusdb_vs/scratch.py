@@ -58,6 +58,7 @@ class Scratch:
         block[layout.POOL_CAPACITY] = self.pool_room
         block[layout.HOP_SLOTS] = self._reserve(np.empty(_HOP_ROOM, np.int32))
         block[layout.HOP_DISTANCES] = self._reserve(np.empty(_HOP_ROOM, np.float32))
+        block[layout.HOP_KEYS] = self._reserve(np.empty(_HOP_ROOM, np.int64))
         block[layout.HOP_CAPACITY] = _HOP_ROOM
         block[layout.QUERY_FORM] = self._reserve_aligned(form_bytes)
         block[layout.QUERY_EXACT] = self._reserve_aligned(4 * dim)

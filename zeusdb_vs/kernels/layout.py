@@ -68,6 +68,7 @@ CHOSEN = 16  # int32: neighbours chosen by pruning
 WALK_SIZE = 17  # state of a walk: keys in the pool
 WALK_CURSOR = 18  # the first position that may be unexpanded
 WALK_COMPUTED = 19  # distances computed
+HOP_KEYS = 20  # int64: keys of a hop's slots that may enter the pool
 
 SCRATCH_SIZE = 24
 QUERY_HEADER = 64  # bytes before the codes of a query form

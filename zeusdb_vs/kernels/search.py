@@ -42,6 +42,7 @@ from zeusdb_vs.kernels.layout import (
     EPOCH,
     HOP_CAPACITY,
     HOP_DISTANCES,
+    HOP_KEYS,
     HOP_SLOTS,
     LINKS,
     LINKS_WIDTH,
@@ -62,8 +63,8 @@ from zeusdb_vs.kernels.layout import (
 )
 from zeusdb_vs.kernels.pool import distance_of_key, insert_key, make_key, slot_of_key
 
-_NEAR_TOP = 8
-"""Graph rows of candidates that enter the pool this near to the cursor are prefetched: they are likely to be next."""
+_NO_KEY = np.int64(0x7FFFFFFFFFFFFFFF)
+"""Greater than any key."""
 
 
 @inline_kernel
@@ -144,20 +145,27 @@ def descend(ix, scratch, form, start, from_level, to_level):
 
 
 @inline_kernel
-def _add_unvisited(ix, scratch, row, width, n, epoch, count):
-    """Collect the unvisited neighbours of one row into the hop; returns the hop's new length."""
+def _add_unvisited(ix, scratch, row, width, n, epoch):
+    """Collect and prefetch the unvisited neighbours of one row; returns how many there are.
+
+    Without branches on what was visited, which is as good as random: each slot is written to the next place, and the
+    place is only taken when the slot is new.
+    """
     visited = scratch[VISITED]
     slots = scratch[HOP_SLOTS]
+    count = np.int64(0)
     for j in range(width):
         slot = load_i32(row + j * 4)
         if slot < 0:
             break
-        if slot >= n or load_u16(visited + slot * 2) == epoch:
-            continue
-        store_u16(visited + slot * 2, epoch)
+        is_inside = slot < n
+        mark = visited + (slot if is_inside else np.int64(0)) * 2
+        seen = load_u16(mark)
+        store_u16(mark, epoch if is_inside else seen)
         store_i32(slots + count * 4, slot)
-        prefetch_codes(ix, slot)
-        count += 1
+        count += np.int64(is_inside & (seen != epoch))
+    for i in range(count):
+        prefetch_codes(ix, load_i32(slots + i * 4))
     return count
 
 
@@ -231,7 +239,7 @@ def _gather_hop(ix, scratch, level, ef, mask):
             continue
         scratch[COUNT_HOPS] += 1
         if mask == 0:
-            count = _add_unvisited(ix, scratch, row, width, ix[N], scratch[EPOCH], np.int64(0))
+            count = _add_unvisited(ix, scratch, row, width, ix[N], scratch[EPOCH])
         else:
             count = _add_matching(ix, scratch, row, width, ix[N], scratch[EPOCH], mask)
         break
@@ -250,17 +258,24 @@ def _absorb_hop(ix, scratch, level, count, capacity):
     row_bytes = links_width(ix, level) * 4
     code_distances(ix, scratch[QUERY_FORM], slots, count, distances)
     first = cursor + 1
+    keys = scratch[HOP_KEYS]
+    worst = load_i64(pool + (size - 1) * 8) if size == capacity else _NO_KEY
+    kept = np.int64(0)
     for i in range(count):
-        slot = load_i32(slots + i * 4)
-        place = insert_key(pool, size, capacity, make_key(load_f32(distances + i * 4), slot))
+        key = make_key(load_f32(distances + i * 4), load_i32(slots + i * 4))
+        store_i64(keys + kept * 8, key)
+        kept += np.int64(key < worst)
+    for i in range(kept):
+        key = load_i64(keys + i * 8)
+        place = insert_key(pool, size, capacity, key)
         if place < 0:
             continue
         size = min(size + 1, capacity)
         first = min(first, place)
-        if place < cursor + _NEAR_TOP:
-            links = links_address(ix, slot, level)
-            for offset in range(0, row_bytes, 64):
-                prefetch(links + offset)
+        # What enters the pool is likely to be expanded: its row of the graph had better be near by then.
+        links = links_address(ix, slot_of_key(key), level)
+        for offset in range(0, row_bytes, 64):
+            prefetch(links + offset)
     scratch[WALK_SIZE] = size
     scratch[WALK_CURSOR] = first
     scratch[WALK_COMPUTED] += count
