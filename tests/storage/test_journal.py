@@ -426,7 +426,7 @@ def test_threads_that_wait_together_share_an_fsync(tmp_path):
             time.sleep(0.005)
 
     def rate(threads, each):
-        directory = tmp_path / str(threads)
+        directory = tmp_path / f"{threads} {time.perf_counter()}"
         directory.mkdir()
         journal = opened(directory)
 
@@ -446,8 +446,8 @@ def test_threads_that_wait_together_share_an_fsync(tmp_path):
         assert len(replay(directory)) == threads * each
         return threads * each / elapsed
 
-    # Twice, for a busy machine may disturb one of the two measurements.
-    assert max(rate(8 * k, 40) / rate(k, 40) for k in (1,)) >= 5 or rate(16, 30) / rate(2, 30) >= 5
+    # The best of three, for a busy machine may disturb any of them.
+    assert any(rate(8, 60) / rate(1, 60) >= 5 for _ in range(3))
 
 
 def test_rotation_continues_in_the_next_journal(tmp_path):

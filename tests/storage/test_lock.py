@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from storage.snapshots import content_of, make_snapshot
@@ -25,13 +26,21 @@ sys.stdin.read()
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
 
 
+def started(script, path):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.Popen(
+        [sys.executable, "-c", script, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+    )
+
+
 @pytest.fixture
 def holder(tmp_path):
     path = tmp_path / "a.zdb"
     write_snapshot(path, make_snapshot(seed=1))
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
+    with started(HOLDER, path) as process:
         assert process.stdout.readline().strip() == b"held"
         yield path, process
         process.kill()
@@ -100,9 +109,7 @@ def test_forked_child_does_not_hold_the_lock_and_does_not_free_it(tmp_path):
 @posix
 def test_lock_of_a_dead_parent_is_free_although_its_child_lives(tmp_path):
     script = HOLDER.replace("sys.stdin.read()", "import os\nif os.fork() == 0: sys.stdin.read()\nos._exit(0)")
-    with subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
+    with started(script, tmp_path) as process:
         assert process.stdout.readline().strip() == b"held"
         process.wait(10)
         with DirectoryLock(tmp_path) as lock:

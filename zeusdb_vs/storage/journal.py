@@ -26,6 +26,7 @@ import os
 import re
 import struct
 import threading
+import time
 import weakref
 import zlib
 from collections.abc import Iterator, Sequence
@@ -57,6 +58,9 @@ _COMMIT = struct.Struct("<QQQII")
 _COMMIT_BYTES = _FRAME.size + _COMMIT.size
 _NAME = re.compile(r"journal-(\d{1,18})\.log")
 _WINDOW_BYTES = 1 << 20
+
+# Part of an fsync's time that the next one waits for threads to join it.
+_PATIENCE = 0.2
 
 _open_journals: weakref.WeakSet[Journal] = weakref.WeakSet()
 
@@ -320,6 +324,11 @@ class JournalReplay:
 
     def _take(self, file: ScannedJournal) -> None:
         before = self.files[-1] if self.files else None
+        if before is None and file.generation != self.generation:
+            raise JournalDamagedError(
+                f"{journal_path(self.directory, self.generation)} is missing, but {file.path} continues it. "
+                "Restore the directory from a copy, or repair it, which drops what was in both"
+            )
         if before is not None and file.end > 0 and file.first_sequence != before.next_sequence:
             raise JournalDamagedError(
                 f"{file.path} continues at frame {file.first_sequence}, but {before.path} ends at frame "
@@ -411,6 +420,9 @@ class Journal:
         self._durability: Durability = durability
         self._condition = threading.Condition()
         self._is_syncing = False
+        self._waiting = 0
+        self._last_group = 1
+        self._last_sync_s = 0.0
         self._failure: BaseException | None = None
         self._is_closed = False
         self._has_news = False
@@ -540,30 +552,47 @@ class Journal:
     def _sync_up_to(self, ticket: int) -> None:
         condition = self._condition
         with condition:
-            while self._synced_sequence < ticket:
-                if self._failure is not None:
-                    raise self._not_durable() from self._failure
-                if self._is_closed:
-                    raise ReadOnlyError(f"{self._file.path} is closed")
-                if self._is_syncing:
-                    condition.wait()
-                    continue
-                # One thread forces out what all have appended until now; the others wait for it.
-                self._is_syncing = True
-                file, sequence, offset = self._file, self._sequence, self._file.position
-                condition.release()
-                failure = None
-                try:
-                    file.sync()
-                except OSError as error:
-                    failure = error
-                    self._fail(error)
-                finally:
-                    condition.acquire()
-                    self._is_syncing = False
-                    condition.notify_all()
-                if failure is None:
-                    self._synced_sequence, self._known_offset = sequence, offset
+            self._waiting += 1
+            try:
+                condition.notify_all()
+                while self._synced_sequence < ticket:
+                    if self._failure is not None:
+                        raise self._not_durable() from self._failure
+                    if self._is_closed:
+                        raise ReadOnlyError(f"{self._file.path} is closed")
+                    if self._is_syncing:
+                        condition.wait()
+                    else:
+                        self._sync_for_all()
+            finally:
+                self._waiting -= 1
+
+    def _sync_for_all(self) -> None:
+        """Force out what all threads have appended; lets go of the condition, which is held, meanwhile."""
+        condition = self._condition
+        self._is_syncing = True
+        # The threads that the last fsync set free are on their way with their next call: a moment's patience
+        # takes them along, otherwise half of them would miss each fsync.
+        patience = time.monotonic() + _PATIENCE * self._last_sync_s
+        while self._waiting < self._last_group and (left := patience - time.monotonic()) > 0:
+            condition.wait(left)
+        file, sequence, offset = self._file, self._sequence, self._file.position
+        self._last_group = self._waiting
+        started = time.monotonic()
+        failure = None
+        condition.release()
+        try:
+            file.sync()
+        except OSError as error:
+            failure = error
+            self._fail(error)
+        finally:
+            condition.acquire()
+            self._is_syncing = False
+            self._last_sync_s = time.monotonic() - started
+            condition.notify_all()
+        if failure is None:
+            self._synced_sequence, self._known_offset = sequence, offset
 
     def rotate(self, generation: int) -> None:
         """Go on in the journal of a generation that is about to be saved.

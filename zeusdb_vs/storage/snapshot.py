@@ -15,7 +15,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -101,6 +101,8 @@ class Snapshot:
         ISO 8601, UTC; None means at this save. Set after reading.
     manifest : Manifest or None
         After reading: the manifest it came from.
+    damaged : dict of str to str
+        After reading with `rebuildable`: files that could not be read and are not in `files`, and why.
     """
 
     config: dict[str, Any]
@@ -109,6 +111,7 @@ class Snapshot:
     index_uuid: UUID = field(default_factory=uuid4)
     created_at: str | None = None
     manifest: Manifest | None = None
+    damaged: dict[str, str] = field(default_factory=dict)
     _unverified: list[CheckedReader] = field(default_factory=list, repr=False)
 
     def verify(self) -> None:
@@ -122,7 +125,7 @@ class Snapshot:
         while self._unverified:
             with self._unverified[-1] as reader:
                 try:
-                    with _storage_errors("reading", reader.file.path):
+                    with storage_errors("reading", reader.file.path):
                         reader.finish()
                 except FileMismatchError as error:
                     raise _corrupt(reader.file.path, str(error)) from None
@@ -174,7 +177,7 @@ def write_snapshot(
         The snapshot cannot be stored, or the system reported an error. What was saved before stands
         untouched, unless the message says that the save is complete but not confirmed on disk.
     """
-    with _storage_errors("saving to", path):
+    with storage_errors("saving to", path):
         files = _Files(snapshot)
         directory = _prepare_directory(path)
         with contextlib.ExitStack() as stack:
@@ -362,7 +365,7 @@ def _save(
             f"{directory} is at generation {before}, this index started from generation "
             f"{expected_generation}: someone else has saved there; open it again"
         )
-    _finish_earlier_save(directory, previous)
+    finish_earlier_save(directory, previous)
     # Past every folder and journal that is still there: none of them may be taken for this generation's.
     in_use = max([before, *_generation_folders(directory)])
     if generation is None:
@@ -437,7 +440,7 @@ def _journals(directory: Path) -> list[int]:
     return [int(match.group(1)) for match in matches if match]
 
 
-def _finish_earlier_save(directory: Path, previous: Manifest | None) -> None:
+def finish_earlier_save(directory: Path, previous: Manifest | None) -> None:
     """Move the committed generation's files to their places and clear away what was never committed."""
     if previous is not None and fsio.is_directory(_folder(directory, previous.generation)):
         with _only_logged(directory, "an earlier save could not be finished, the next one will try again"):
@@ -445,6 +448,9 @@ def _finish_earlier_save(directory: Path, previous: Manifest | None) -> None:
             fsio.sync_directory(directory)
             _move_files(directory, previous, only_intact=True)
     _clear(directory, keep=previous)
+    if previous is not None and fsio.kind_of(directory / MANIFEST_TMP) == "a regular file":
+        with _only_logged(directory, f"{MANIFEST_TMP} could not be removed"):
+            fsio.unlink(directory / MANIFEST_TMP)
 
 
 def _roll_forward(directory: Path, manifest: Manifest) -> None:
@@ -501,6 +507,12 @@ def _clear(directory: Path, keep: Manifest | None) -> None:
                 fsio.unlink(directory / name)
 
 
+def leftovers(directory: Path) -> list[str]:
+    """Return the names that a save which did not run to its end has left in a directory."""
+    names = fsio.entry_names(directory)
+    return [name for name in names if name == MANIFEST_TMP or _GENERATION_FOLDER.fullmatch(name)]
+
+
 def _discard_folder(directory: Path, generation: int) -> None:
     folder = _folder(directory, generation)
     with _only_logged(directory, f"{folder.name} could not be removed"):
@@ -533,7 +545,7 @@ def _only_logged(directory: Path, consequence: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _storage_errors(action: str, path: object) -> Iterator[None]:
+def storage_errors(action: str, path: object) -> Iterator[None]:
     """Turn what the operating system reports into a StorageError with the same errno."""
     try:
         yield
@@ -562,12 +574,18 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
     IndexNotFoundError, UnsupportedVersionError, CorruptIndexError, StorageError
         As `read_snapshot`.
     """
-    with _storage_errors("reading", path):
-        directory = _existing_directory(path)
+    with storage_errors("reading", path):
+        directory = existing_directory(path)
         return parse_manifest(read_manifest_bytes(directory), directory)
 
 
-def read_snapshot(path: str | os.PathLike[str], *, mmap: bool = False, verify: bool = True) -> Snapshot:
+def read_snapshot(
+    path: str | os.PathLike[str],
+    *,
+    mmap: bool = False,
+    verify: bool = True,
+    rebuildable: Collection[str] = (),
+) -> Snapshot:
     """Read the index at `path`; takes no lock and writes nothing.
 
     Parameters
@@ -581,6 +599,10 @@ def read_snapshot(path: str | os.PathLike[str], *, mmap: bool = False, verify: b
         `Snapshot.verify` is called: files are then matched by index, generation, size and the CRC-32 of
         their headers.
 
+    rebuildable : collection of str
+        Names of files that the caller can make again from the others: damage to these is not raised but told
+        in `Snapshot.damaged`.
+
     Raises
     ------
     IndexNotFoundError
@@ -593,12 +615,16 @@ def read_snapshot(path: str | os.PathLike[str], *, mmap: bool = False, verify: b
     StorageError
         The system reported an error, or the index is larger than the memory.
     """
-    with _storage_errors("reading", path):
-        directory = _existing_directory(path)
+    with storage_errors("reading", path):
+        directory = existing_directory(path)
         data = read_manifest_bytes(directory)
         for attempt in range(_MAX_READ_ATTEMPTS):
             try:
-                return _Reader(directory, parse_manifest(data, directory), mmap, verify).read()
+                reader = _Reader(directory, parse_manifest(data, directory), mmap, verify)
+                snapshot = reader.read(rebuildable)
+                if snapshot.damaged and read_manifest_bytes(directory) != data:
+                    raise CorruptIndexError(f"{directory} was saved to while it was read")
+                return snapshot
             except CorruptIndexError:
                 # A save that committed meanwhile has moved its own files over those of the manifest in hand.
                 again = read_manifest_bytes(directory)
@@ -609,7 +635,8 @@ def read_snapshot(path: str | os.PathLike[str], *, mmap: bool = False, verify: b
         raise AssertionError("the last attempt returns or raises")
 
 
-def _existing_directory(path: str | os.PathLike[str]) -> Path:
+def existing_directory(path: str | os.PathLike[str]) -> Path:
+    """Return the directory that a user's path leads to; IndexNotFoundError if there is none."""
     given = as_path(path)
     directory = fsio.resolve_directory(given)
     kind = fsio.kind_of(directory, follow=True)
@@ -638,26 +665,27 @@ class _Reader:
         # between.
         self._places = [folder, directory] if fsio.is_directory(folder) else [directory]
 
-    def read(self) -> Snapshot:
+    def read(self, rebuildable: Collection[str]) -> Snapshot:
+        """Read every file; those in `rebuildable` may be damaged."""
         files: dict[str, FileContent] = {}
+        damaged: dict[str, str] = {}
         try:
             mappings = self._binary(MAPPINGS)
             ids = self._id_table(mappings)
+            files[MAPPINGS] = BinaryFile(mappings)
             for name in self._manifest.files:
-                kind = FILES[name].kind
-                if name == MAPPINGS:
-                    files[name] = BinaryFile(mappings)
-                elif kind is Kind.BINARY:
-                    files[name] = BinaryFile(self._binary(name))
-                elif kind is Kind.JSON:
-                    files[name] = JsonFile(self._json(name))
-                else:
-                    files[name] = self._lines(name, ids)
+                try:
+                    if name != MAPPINGS:
+                        files[name] = self.file(name, ids)
+                except CorruptIndexError as error:
+                    if name not in rebuildable:
+                        raise
+                    damaged[name] = str(error)
         except BaseException:
             for reader in self._unverified.values():
                 reader.close()
             raise
-        config = files.pop(CONFIG)
+        config = files.pop(CONFIG, JsonFile({}))
         assert isinstance(config, JsonFile)
         return Snapshot(
             config=dict(config.value),
@@ -666,8 +694,18 @@ class _Reader:
             index_uuid=self._manifest.index_uuid,
             created_at=self._manifest.created_at,
             manifest=self._manifest,
+            damaged=damaged,
             _unverified=list(self._unverified.values()),
         )
+
+    def file(self, name: str, ids: IdTable) -> FileContent:
+        """Read one file."""
+        kind = FILES[name].kind
+        if kind is Kind.BINARY:
+            return BinaryFile(self._binary(name))
+        if kind is Kind.JSON:
+            return JsonFile(self._json(name))
+        return self._lines(name, ids)
 
     def _matching(self, name: str, read: Callable[[Path], Any]) -> Any:
         """Return what `read` makes of the first place where the file is as the manifest says."""
