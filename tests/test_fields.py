@@ -22,7 +22,7 @@ from zeusdb_vs.fields import FieldIndexes
 from zeusdb_vs.filtering import segments as segments_module
 from zeusdb_vs.filters import And, Comparison, Filter, Not, Or, field, filter_from_json, parse_filter
 
-EXAMPLES = int(os.environ.get("ZEUSDB_VS_FILTER_EXAMPLES", "400"))
+EXAMPLES = int(os.environ.get("ZEUSDB_VS_FILTER_EXAMPLES", "200"))
 thorough = settings(
     max_examples=EXAMPLES,
     deadline=None,

@@ -77,6 +77,7 @@ class MissingRule(Enum):
 
 
 _ORDERED = {Op.GT: ">", Op.GTE: ">=", Op.LT: "<", Op.LTE: "<="}
+_ORDERING = tuple(_ORDERED)
 _SYMBOLS = {Op.EQ: "==", Op.NE: "!=", **_ORDERED}
 _LISTS = (Op.IN, Op.NIN, Op.ANY, Op.ALL, Op.ANY_ELEMENT, Op.ALL_ELEMENTS)
 _TEXTS = (
@@ -298,7 +299,8 @@ class Comparison(Filter):
         )
         for name, value in values:
             object.__setattr__(self, name, value)
-        self._settle((field, operator, source, rule, _typed_key(operand)), 0, 1)
+        # Names, for Python code hashes enum members.
+        self._settle((field, operator.value, source, rule.value, _typed_key(operand)), 0, 1)
 
     def __repr__(self) -> str:
         subject = repr(Field(self.field, source=self.source, missing=self.missing))
@@ -390,7 +392,11 @@ class Field:
         return self._compare(Op.ILIKE, pattern)
 
     def regex(self, pattern: str) -> Comparison:
-        """Match strings in which Python's `re.search` finds the pattern."""
+        """Match strings in which Python's `re.search` finds the pattern.
+
+        Every distinct string is searched, and nothing bounds the time a pattern takes: do not take patterns
+        from strangers.
+        """
         return self._compare(Op.REGEX, pattern)
 
     def any(self, values: Iterable[Any], *, arrays_only: bool = False) -> Comparison:
@@ -530,7 +536,9 @@ def _checked_operand(op: Op, operand: Any) -> Any:
             raise FilterError(f"'{op.value}' takes a list of values, got {_seen(operand)}")
         return _Freezer().freeze(tuple(operand))
     frozen = _Freezer().freeze(operand)
-    if op in _ORDERED and not (isinstance(frozen, int | float | str | date) and not isinstance(frozen, bool)):
+    if op in _ORDERING and not (
+        isinstance(frozen, int | float | str | date) and not isinstance(frozen, bool)
+    ):
         raise FilterError(f"'{op.value}' takes a number, a str, a datetime or a date, got {_seen(operand)}")
     return frozen
 
