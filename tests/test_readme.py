@@ -9,13 +9,18 @@ from pathlib import Path
 import pytest
 from code_blocks import python_blocks, run_blocks
 
+import zeusdb_vs
+
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 _SHELL_BLOCK = re.compile(r"^```(?:sh|bash|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
-def test_every_code_block_runs_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = python_blocks(ROOT / "README.md")
+@pytest.mark.parametrize("document", ["README.md", "docs/api.md"])
+def test_every_code_block_runs_in_order(
+    document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = python_blocks(ROOT / document)
     assert len(blocks) >= 3
     monkeypatch.chdir(tmp_path)
     run_blocks(blocks, tmp_path)
@@ -38,6 +43,14 @@ def test_examples_are_there() -> None:
     assert EXAMPLES
 
 
+@pytest.mark.parametrize("kind", ["HNSWIndex", "VectorDatabase", "AddResult"])
+def test_every_call_is_on_the_page_of_calls(kind: str) -> None:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    public = [name for name in vars(getattr(zeusdb_vs, kind)) if not name.startswith("_")]
+    assert public
+    assert [name for name in public if not re.search(rf"\b{name}\b", page)] == []
+
+
 @pytest.mark.parametrize("document", ["README.md", "ARCHITECTURE.md"])
 def test_commands_in_shell_blocks_exist(document: str) -> None:
     from zeusdb_vs.cli import main
@@ -52,7 +65,7 @@ def test_commands_in_shell_blocks_exist(document: str) -> None:
         assert left.value.code == 0, f"zeusdb-vs {command}"
 
 
-@pytest.mark.parametrize("document", ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("document", ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/api.md"])
 def test_files_named_in_links_exist(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
