@@ -274,9 +274,7 @@ class Collection:
         self._renew_scratches()
 
     def _renew_scratches(self) -> None:
-        accepted = 3 * self.config.m + 1
         self._scratches = ScratchPool(self.config.dim, self._vectors.form_bytes)
-        self._build_scratches = ScratchPool(self.config.dim, self._vectors.form_bytes, accepted)
 
     # Publication
 
@@ -362,7 +360,7 @@ class Collection:
                 self._calibrate()
             self._vectors.encode()
         assert self._graph is not None
-        self._graph.insert(stop, self._describe, self._build_scratches, published)
+        self._graph.insert(stop, self._describe, self._scratches, published)
 
     def _start_graph(self, published: Callable[[int], None]) -> None:
         """Make the graph of an index that was scanned so far; searches go on scanning until it is whole."""
@@ -378,7 +376,7 @@ class Collection:
             return ix
 
         if scanned:
-            graph.insert(scanned, describe, self._build_scratches, lambda _: None)
+            graph.insert(scanned, describe, self._scratches, lambda _: None)
         self._graph = graph
         if scanned:
             published(scanned)
@@ -430,7 +428,7 @@ class Collection:
             self.compact()
             return
         if self._graph is not None:
-            self._graph.repair(dead, self._ids.live, self._describe(), self._build_scratches)
+            self._graph.repair(dead, self._ids.live, self._describe(), self._scratches)
         self._records.forget(dead.astype(np.int64))
         self._publish(self.view.n)
 
@@ -471,7 +469,7 @@ class Collection:
             else:
                 # Every link to a removed slot is replaced before the slots are numbered anew.
                 everything = np.flatnonzero(~live[:n]).astype(np.int32)
-                self._graph.repair(everything, live, self._describe(), self._build_scratches, thorough=True)
+                self._graph.repair(everything, live, self._describe(), self._scratches, thorough=True)
                 self._graph = self._graph.selected(slots)
         names = self._ids.names
         self._ids = Ids.from_names([names[slot] for slot in slots.tolist()])

@@ -23,6 +23,9 @@ LARGEST_BATCH = 4096
 MOST_LEVELS = 16
 _WIDE_SHARE = 0.2
 """An add of at least this share of what is there prunes in wide rows; a smaller one in place."""
+_FIND_GRAIN = 8
+_LINK_GRAIN = 64
+"""Slots and targets a thread takes at least: less is done sooner than handed over."""
 _LOCAL_REPAIR_SHARE = 50
 """Removals of less than one in this many slots are repaired around each; more, by a pass over all rows."""
 _SPLITMIX = np.array([0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB], np.uint64)
@@ -74,11 +77,6 @@ class HNSWGraph:
         self.upper_offsets = RowTable(np.int32, 1, shift, fill=-1)
         self.levels = RowTable(np.uint8, 1, shift, fill=0)
         self.upper_count = 0
-
-    @property
-    def scratch_accepted(self) -> int:
-        """Query forms that pruning keeps at once."""
-        return 3 * self.m + 1
 
     def describe(self, ix: NDArray[np.int64]) -> None:
         """Write what kernels need to know of the graph into a descriptor."""
@@ -132,7 +130,7 @@ class HNSWGraph:
         Parameters
         ----------
         describe : returns a fresh descriptor of the index as it is
-        scratches : of scratches with room for pruning
+        scratches : working memory
         published : called after each batch with the slots that are now in the graph
         """
         self._reserve(stop)
@@ -159,7 +157,6 @@ class HNSWGraph:
         slots_address = slots.ctypes.data
         ix[layout.N] = first
         pool = max(self.ef_construction, 4 * self.links.width)
-        grain = 8 if count > 1 else 1
 
         def find(begin: int, end: int) -> None:
             scratch = scratches.take(stop, pool, 1)
@@ -179,7 +176,7 @@ class HNSWGraph:
             )
             scratches.give(scratch)
 
-        run_range(find, count, grain)
+        run_range(find, count, _FIND_GRAIN)
         levels = np.concatenate([v for _, v in self.levels.spans(first, stop)])[:, 0]
         room = count * self.links.width + int(levels.sum()) * self.upper.width
         targets = np.empty(room, np.int64)
@@ -208,7 +205,7 @@ class HNSWGraph:
             )
             scratches.give(scratch)
 
-        run_range(link, len(begins), grain)
+        run_range(link, len(begins), _LINK_GRAIN)
         highest = int(levels.max())
         if highest > self.top_level:
             self.top_level = highest

@@ -42,12 +42,14 @@ class Scratch:
         "visited_room",
     )
 
-    def __init__(self, n: int, dim: int, form_bytes: int, pool: int, results: int, accepted: int) -> None:
-        self._sizes = (n, dim, form_bytes, pool, results, accepted)
+    def __init__(self, n: int, dim: int, form_bytes: int, pool: int, results: int) -> None:
+        self._sizes = (n, dim, form_bytes, pool, results)
         self._partner: Scratch | None = None
         self.visited_room = -(-max(n, 1024) * 5 // 4 // 8) * 8
         self.pool_room = max(pool, _POOL_ROOM)
         self.results_room = max(results, _RESULTS_ROOM)
+        # Pruning takes a whole pool into the hop buffers.
+        hop_room = max(_HOP_ROOM, self.pool_room)
         self._buffers: list[NDArray[Any]] = []
         self.block: NDArray[np.int64] = np.zeros(layout.SCRATCH_SIZE, np.int64)
         block = self.block
@@ -56,18 +58,16 @@ class Scratch:
         # One place more than the pool holds: an insertion moves the last key before it is dropped.
         block[layout.POOL] = self._reserve(np.empty(self.pool_room + 1, np.int64))
         block[layout.POOL_CAPACITY] = self.pool_room
-        block[layout.HOP_SLOTS] = self._reserve(np.empty(_HOP_ROOM, np.int32))
-        block[layout.HOP_DISTANCES] = self._reserve(np.empty(_HOP_ROOM, np.float32))
-        block[layout.HOP_KEYS] = self._reserve(np.empty(_HOP_ROOM, np.int64))
-        block[layout.HOP_CAPACITY] = _HOP_ROOM
+        block[layout.HOP_SLOTS] = self._reserve(np.empty(hop_room, np.int32))
+        block[layout.HOP_DISTANCES] = self._reserve(np.empty(hop_room, np.float32))
+        block[layout.HOP_KEYS] = self._reserve(np.empty(hop_room, np.int64))
+        block[layout.HOP_CAPACITY] = hop_room
         block[layout.QUERY_FORM] = self._reserve_aligned(form_bytes)
         block[layout.QUERY_EXACT] = self._reserve_aligned(4 * dim)
         block[layout.RESULTS] = self._reserve(np.empty(self.results_room + 1, np.int64))
         block[layout.RESULTS_CAPACITY] = self.results_room
-        block[layout.FORM_BYTES] = form_bytes
-        if accepted:
-            block[layout.ACCEPTED] = self._reserve_aligned(form_bytes * accepted)
-            block[layout.CHOSEN] = self._reserve(np.empty(accepted, np.int32))
+        block[layout.PRUNE_FORM] = self._reserve_aligned(form_bytes)
+        block[layout.CHOSEN] = self._reserve(np.empty(self.pool_room, np.int32))
         self.query = np.empty(dim, np.float32)
         self.query_address = int(self.query.ctypes.data)
         self.out_slots = np.empty(self.results_room, np.int64)
@@ -97,12 +97,11 @@ class ScratchPool:
     A list's `pop` and `append` are atomic, so threads need no lock; there are as many scratches as calls ran at once.
     """
 
-    __slots__ = ("_accepted", "_dim", "_form_bytes", "_free")
+    __slots__ = ("_dim", "_form_bytes", "_free")
 
-    def __init__(self, dim: int, form_bytes: int, accepted: int = 0) -> None:
+    def __init__(self, dim: int, form_bytes: int) -> None:
         self._dim = dim
         self._form_bytes = form_bytes
-        self._accepted = accepted
         self._free: list[Scratch] = []
 
     def take(self, n: int, pool: int, results: int) -> Scratch:
@@ -110,9 +109,9 @@ class ScratchPool:
         try:
             scratch = self._free.pop()
         except IndexError:
-            return Scratch(n, self._dim, self._form_bytes, pool, results, self._accepted)
+            return Scratch(n, self._dim, self._form_bytes, pool, results)
         if scratch.visited_room < n or scratch.pool_room < pool or scratch.results_room < results:
-            return Scratch(n, self._dim, self._form_bytes, pool, results, self._accepted)
+            return Scratch(n, self._dim, self._form_bytes, pool, results)
         return scratch
 
     def give(self, scratch: Scratch) -> None:

@@ -36,16 +36,17 @@ from zeusdb_vs.kernels.intrinsics import (
     store_u16,
 )
 from zeusdb_vs.kernels.layout import (
-    ACCEPTED,
     CHOSEN,
     CHUNK_SHIFT,
     DIM,
     ENTRY_POINT,
-    FORM_BYTES,
     HOP_DISTANCES,
+    HOP_KEYS,
+    HOP_SLOTS,
     LEVELS,
     POOL,
     POOL_CAPACITY,
+    PRUNE_FORM,
     QUERY_EXACT,
     QUERY_FORM,
     TOP_LEVEL,
@@ -68,11 +69,12 @@ def prune_pool(ix, scratch, size, most, fill):
     """SELECT-NEIGHBORS-HEURISTIC over the sorted pool.
 
     A candidate is accepted when it is nearer to the target than to every neighbour accepted before it; then the
-    nearest of the rejected fill up to `fill` places (keepPrunedConnections).
+    nearest of the rejected fill up to `fill` places (keepPrunedConnections). Each accepted one is compared with all
+    candidates still in the running at once, and takes those it occludes out of it.
 
     Parameters
     ----------
-    size : keys in the pool, nearest first, unmarked, the target not among them
+    size : keys in the pool, nearest first, the target not among them
     most : neighbours accepted by the heuristic at most
     fill : neighbours in all at most
 
@@ -81,34 +83,42 @@ def prune_pool(ix, scratch, size, most, fill):
     how many slots were written to CHOSEN of `scratch`: the accepted nearest first, then the fillers nearest first
     """
     pool = scratch[POOL]
-    accepted = scratch[ACCEPTED]
-    form_bytes = scratch[FORM_BYTES]
+    keys = scratch[HOP_KEYS]
+    slots = scratch[HOP_SLOTS]
+    distances = scratch[HOP_DISTANCES]
+    form = scratch[PRUNE_FORM]
     chosen = scratch[CHOSEN]
-    count = np.int64(0)
     for i in range(size):
-        if count >= most:
-            break
         key = load_i64(pool + i * 8)
-        slot = slot_of_key(key)
-        if i + 4 < size:
-            prefetch_codes(ix, slot_of_key(load_i64(pool + (i + 4) * 8)))
-        distance = distance_of_key(key)
-        occluded = False
-        for j in range(count):
-            if code_distance(ix, accepted + j * form_bytes, slot) <= distance:
-                occluded = True
-                break
-        if not occluded:
-            expand_row(ix, slot, accepted + count * form_bytes)
-            store_i32(chosen + count * 4, slot)
-            store_i64(pool + i * 8, key | 1)
-            count += 1
+        store_i64(keys + i * 8, key)
+        store_i32(slots + i * 4, slot_of_key(key))
+    running = np.int64(size)
+    count = np.int64(0)
+    while running > 0 and count < most:
+        slot = load_i32(slots)
+        store_i32(chosen + count * 4, slot)
+        count += 1
+        if count == most or running == 1:
+            break
+        expand_row(ix, slot, form)
+        code_distances(ix, form, slots + 4, running - 1, distances)
+        kept = np.int64(0)
+        for i in range(1, running):
+            key = load_i64(keys + i * 8)
+            store_i64(keys + kept * 8, key)
+            store_i32(slots + kept * 4, slot_of_key(key))
+            kept += np.int64(load_f32(distances + i * 4 - 4) > distance_of_key(key))
+        running = kept
+    accepted = count
+    passed = np.int64(0)
     for i in range(size):
         if count >= fill:
             break
-        key = load_i64(pool + i * 8)
-        if key & 1 == 0:
-            store_i32(chosen + count * 4, slot_of_key(key))
+        slot = slot_of_key(load_i64(pool + i * 8))
+        if passed < accepted and load_i32(chosen + passed * 4) == slot:  # both in the order of distance
+            passed += 1
+        else:
+            store_i32(chosen + count * 4, slot)
             count += 1
     return count
 
@@ -192,7 +202,9 @@ def _start_slot(ix, scratch, slots, count, slot, ef_construction, most_upper, fi
     scratch[WALK_SIZE] = 0
     for at in range(level, -1, -1):
         if at <= top:
-            if scratch[WALK_SIZE] == 0:  # the first level there is, or the batch has crowded out all of the graph
+            if (
+                scratch[WALK_SIZE] == 0
+            ):  # the first level there is, or the batch has crowded out all of the graph
                 start_walk(ix, scratch, form, entry)
             else:
                 # All found on the level above are start points, in a visited set of this level's own.
@@ -202,10 +214,20 @@ def _start_slot(ix, scratch, slots, count, slot, ef_construction, most_upper, fi
         if at > 0:
             if at <= top:
                 walk(
-                    ix, scratch, scratch, np.int64(1), np.int64(at), ef_construction, ef_construction, np.int64(0), _FAR
+                    ix,
+                    scratch,
+                    scratch,
+                    np.int64(1),
+                    np.int64(at),
+                    ef_construction,
+                    ef_construction,
+                    np.int64(0),
+                    _FAR,
                 )
                 _clear_marks(pool, scratch[WALK_SIZE])
-            _choose_links(ix, scratch, slots, count, slot, np.int64(at), ef_construction, most_upper, fill_upper)
+            _choose_links(
+                ix, scratch, slots, count, slot, np.int64(at), ef_construction, most_upper, fill_upper
+            )
 
 
 @kernel

@@ -18,6 +18,7 @@ import numpy as np
 
 from zeusdb_vs.kernels.compile import inline_kernel, kernel
 from zeusdb_vs.kernels.intrinsics import (
+    bits_of_f32,
     dot_u4_i8,
     dot_u8_i8,
     f32_at,
@@ -175,13 +176,11 @@ def prepare_exact_query(ix, query, out):
     dim = ix[DIM]
     q = f32_at(query, dim)
     target = f32_at(out, dim)
+    # Squares of float32 cannot overflow float64, so the sum is finite exactly where every value is.
     total = 0.0
-    finite = True
     for d in range(dim):
-        value = q[d]
-        finite &= np.isfinite(value)
-        total += np.float64(value) * np.float64(value)
-    if not finite:
+        total += np.float64(q[d]) * np.float64(q[d])
+    if not np.isfinite(total):
         return 1
     scale = 1.0
     if ix[SPACE] == SPACE_COSINE:
@@ -231,18 +230,19 @@ def prepare_query_form(ix, exact, out):
         store_f32(out + 4, scale)
         return
     relative = np.float32(1) if form == FORM_L2 else np.float32(0)
-    largest = np.float32(0)
+    largest_bits = np.int64(0)
     with_mid = np.float32(0)
     with_step = np.float32(0)
     squared = np.float32(0)
     for d in range(dim):
         value = q[d] - relative * mid[d]
         w = value * step[d]
-        largest = max(largest, abs(w))
+        # Magnitudes compare like their bits, and a maximum of integers can be vectorised (of floats: NaN forbids it).
+        largest_bits = max(largest_bits, bits_of_f32(abs(w)))
         with_mid += value * mid[d]
         with_step += w
         squared += value * value
-    scale = largest / np.float32(127)
+    scale = f32_of_bits(largest_bits) / np.float32(127)
     inverse = np.float32(1) / scale if scale > np.float32(0) else np.float32(0)
     if not np.isfinite(inverse):
         inverse = np.float32(0)
