@@ -9,7 +9,7 @@ import pytest
 from zeusdb_vs.storage import fsio
 
 # Modules with thousands of saves and loads. The others, with some dozens, run on a real disk.
-BUSY = ("test_interrupted", "test_damage", "test_journal")
+BUSY = ("test_interrupted", "test_damage", "test_journal", "test_checkpoints")
 
 
 @pytest.fixture(autouse=True)

@@ -119,7 +119,9 @@ class Disk:
         forced, content = self.forced[inode], bytes(self.content[inode])
         if forced == content:
             return forced
-        cut = random.randrange(len(content) + 1)
+        # Bytes that were forced out and not written since are sure, and stand before all others here.
+        kept = len(forced) if content.startswith(forced) else 0
+        cut = random.randrange(kept, len(content) + 1)
         choice = random.randrange(4)
         if choice == 0:
             return forced
