@@ -309,6 +309,21 @@ def pool_row(ix, scratch, form, row, width, size, limit):
     return size
 
 
+@inline_kernel
+def _drop_held(row, used, sources, first, last):
+    """Leave in `sources[first:last]` what is not in the row yet; returns the new end."""
+    kept = first
+    for edge in range(first, last):
+        source = load_i32(sources + edge * 4)
+        held = False
+        for j in range(used):
+            held |= load_i32(row + j * 4) == source
+        if not held:
+            store_i32(sources + kept * 4, source)
+            kept += 1
+    return kept
+
+
 @kernel
 def link_back(ix, scratch, targets, sources, groups, start, stop, limit, keep_0, keep_upper):
     """Phase C: give each target its new neighbours, pruning rows that overflow.
@@ -340,6 +355,8 @@ def link_back(ix, scratch, targets, sources, groups, start, stop, limit, keep_0,
         used = np.int64(0)
         while used < width and load_i32(row + used * 4) >= 0:
             used += 1
+        if target >= ix[N]:  # of the batch itself: where two chose each other, the row has the source already
+            last = _drop_held(row, used, sources, first, last)
         if used + last - first <= width:
             for edge in range(first, last):
                 store_i32(row + (used + edge - first) * 4, load_i32(sources + edge * 4))
