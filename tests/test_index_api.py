@@ -23,6 +23,7 @@ from zeusdb_vs import (
     VectorDatabase,
     VectorError,
 )
+from zeusdb_vs.filters import field
 
 DIM = 8
 
@@ -202,6 +203,28 @@ def test_vectors_come_back_exactly_as_they_went_in() -> None:
     assert np.array_equal(index.get_records("7")[0]["vector"], vectors[7])
 
 
+@pytest.mark.parametrize("count", [500, 6000])
+def test_interrupted_add_leaves_a_consistent_index(count: int) -> None:
+    """6,000 records make a graph, in batches, of which readers have seen some when the interrupt comes."""
+    index = _index()
+    vectors = _vectors(count + 100)
+    index.add({"ids": [f"r{i}" for i in range(100)], "vectors": vectors[:100]})
+
+    def interrupt(done: int) -> None:
+        if done >= count // 3:
+            raise KeyboardInterrupt
+
+    ids = [f"r{i}" for i in range(50, 50 + count)]  # replaces the half of what is there
+    with pytest.raises(KeyboardInterrupt):
+        index.add({"ids": ids, "vectors": vectors[100:], "texts": ids}, progress=interrupt)
+    assert [name for name, _ in index.list(number=10_000)] == [f"r{i}" for i in range(100)]
+    found = index.search(vectors[:100], top_k=1, include=["text"])
+    assert [(hit["id"], hit["text"]) for (hit,) in found] == [(f"r{i}", None) for i in range(100)]
+    assert index.add({"ids": ids, "vectors": vectors[100:]}).is_success()
+    assert len(index) == count + 50
+    assert [_ids(hits) for hits in index.search(vectors[:50], top_k=1)] == [[f"r{i}"] for i in range(50)]
+
+
 # ------------------------------------------------------------------------------------------------ search
 
 
@@ -233,6 +256,37 @@ def test_one_query_gives_a_list_and_several_a_list_of_lists(filled: HNSWIndex) -
     assert [len(hits) for hits in many] == [2, 2, 2]
     assert many[0] == one
     assert filled.search(queries[:1], top_k=2) == [one]
+
+
+@pytest.mark.parametrize("count", [30, 5000])
+def test_query_may_have_any_type_that_holds_numbers(count: int) -> None:
+    index = _index(space="cosine")
+    index.add(_vectors(count))
+    query = np.round(_vectors(1, seed=2)[0] * 4)
+    expected = index.search(query)
+    for kind in ("<f8", ">f4", "f2", "i4", "i1", "longdouble"):
+        assert index.search(query.astype(kind)) == expected
+    for form in (query.tolist(), tuple(query.tolist()), [int(x) for x in query], list(query)):
+        assert index.search(form) == expected
+    strided = np.repeat(query, 3)[::3]
+    assert index.search(strided) == expected
+    assert index.search(query[np.newaxis]) == [expected]
+
+
+def test_filter_objects_are_taken_wherever_dicts_are(filled: HNSWIndex) -> None:
+    query = _vectors(1, seed=3)[0]
+    for made, as_dict in (
+        (field("n") >= 6, {"n": {"gte": 6}}),
+        ((field("even") == True) & ~(field("n") == 4), {"even": True, "$not": {"n": 4}}),  # noqa: E712
+    ):
+        assert filled.search(query, filter=made) == filled.search(query, filter=as_dict)
+        assert filled.count(made) == filled.count(as_dict)
+        assert filled.list(filter=made) == filled.list(filter=as_dict)
+    owned = field("owner", source="payload") == 1
+    assert filled.count(owned) == 6
+    assert filled.update_metadata(where=owned, metadata={"seen": 1}, merge=True) == 6
+    filled.update_payload("r1", {"owner": 5})
+    assert filled.delete(where=owned) == 5
 
 
 def test_include_chooses_what_hits_carry(filled: HNSWIndex) -> None:

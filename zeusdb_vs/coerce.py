@@ -151,6 +151,26 @@ def _not_finite(vector: NDArray[np.float32], given: Any) -> VectorError:
     return VectorError(f"vector value {position} is {value!r}; every value must be finite")
 
 
+def as_one_query(value: Any) -> NDArray[np.float32] | None:
+    """Return what is plainly one query as float32, its values unchecked; None for anything else.
+
+    Parameters
+    ----------
+    value : object
+        Converted are 1-D arrays of numbers and lists that begin with a float.
+    """
+    if type(value) is list:
+        if not value or type(value[0]) is not float:
+            return None
+        try:
+            value = np.asarray(value)
+        except (ValueError, TypeError, OverflowError):
+            return None
+    if type(value) is not np.ndarray or value.ndim != 1 or value.dtype.kind not in "fiu":
+        return None
+    return to_float32(value)
+
+
 def read_queries(value: Any, *, dim: int, forbid_zero: bool) -> tuple[NDArray[np.float32], bool]:
     """Return queries as float32 rows.
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeusdb_vs.checks import check_bool, check_int, check_str_list
-from zeusdb_vs.coerce import read_queries
+from zeusdb_vs.coerce import as_one_query, read_queries
 from zeusdb_vs.collection import Collection, SearchResult, View
 from zeusdb_vs.documents import check_document, encode_checked
 from zeusdb_vs.errors import (
@@ -301,13 +301,14 @@ class HNSWIndex:
             There is no record `id`.
         """
         if (
-            type(vector) is np.ndarray
-            and (include is None and max_distance is None and id is None and ids is None and rerank is None)
+            (include is None and max_distance is None and id is None and ids is None and rerank is None)
             and (return_vector is False and exact is False and explain is False)
             and type(top_k) is int
             and (ef_search is None or type(ef_search) is int)
         ):
-            quick = self._search_quickly(vector, filter, top_k, ef_search)
+            usual = type(vector) is np.ndarray and vector.dtype == _FLOAT32
+            query = vector if usual else as_one_query(vector)
+            quick = None if query is None else self._search_quickly(query, filter, top_k, ef_search)
             if quick is not None:
                 return quick
         view = self._collection.view
@@ -343,14 +344,13 @@ class HNSWIndex:
         return ExplainedHits(found, explanation)
 
     def _search_quickly(self, vector: FloatArray, filter: Any, k: int, ef: int | None) -> Hits | None:
-        """Answer the usual search, one float32 array and at most a filter; None for any other and for faults.
+        """Answer the usual search, one query and at most a filter; None for any other and for faults.
 
         At recall .90 the walk takes some 10 us, so each microsecond around it counts.
         """
         collection = self._collection
         if (
-            vector.dtype != _FLOAT32
-            or vector.shape != (collection.config.dim,)
+            vector.shape != (collection.config.dim,)
             or not 0 < k <= MAX_QUICK_TOP_K
             or (ef is not None and ef < 1)
         ):
