@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 import tracemalloc
 from datetime import date, datetime, timezone
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from zeusdb_vs import fields as fields_module
 from zeusdb_vs.errors import CorruptIndexError, FilterError
 from zeusdb_vs.fields import FieldIndexes
+from zeusdb_vs.filtering import blobs
 from zeusdb_vs.filtering import segments as segments_module
 from zeusdb_vs.filters import And, Comparison, Filter, Not, Or, field, filter_from_json, parse_filter
 
@@ -390,6 +392,33 @@ def test_selection_narrows_to_a_mask():
     assert narrowed.slots().tolist() == list(range(0, 2000, 6))
     assert narrowed.count == len(range(0, 2000, 6))
     assert narrowed.mask().sum() == narrowed.count
+
+
+def test_text_in_any_letter_case_matches_as_python_lowers_it():
+    texts = [
+        "École",
+        "ÇA VA",
+        "STRASSE",
+        "ẞ",
+        "İstanbul",
+        "ΟΔΟΣ",
+        "Ωmega",
+        "\u212a",
+        "\U00010400",
+        "😀 A",
+        "\ud800A",
+    ]
+    for alone in [[text] for text in texts] + [texts, texts[:3], ["abc", "ABC"]]:
+        records = [({"t": text}, None) for text in dict.fromkeys(alone)]
+        view = FieldIndexes.from_state(filled(records).state(), len(records)).view()
+        for needle in (*texts, "a", "É", "ç", "ss", "\u03c2", "\u03c3", "k"):
+            for operator, operand in (("text_match_insensitive", needle), ("ilike", f"%{needle}")):
+                plan = ("is", "t", operator, operand, "metadata", "never")
+                assert view.evaluate(tree_of(plan), len(records)).tolist() == expected(plan, records)
+
+
+def test_no_character_beyond_the_case_tables_has_a_case():
+    assert all(chr(code).lower() == chr(code) for code in range(blobs._CASED_CODES, sys.maxunicode + 1))
 
 
 # ------------------------------------------------------------------------------------ reports

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -20,6 +21,12 @@ SAMPLE_STRIDE = 64
 """Every so many strings one is kept as an object, where a search begins: about a byte for each string."""
 _OBJECT_BYTES = 41
 """A bytes object and its place in a list."""
+
+_CASED_CODES = 0x1F000
+"""Characters from here on have no case."""
+_SPECIAL = 0xFFFFFFFF
+_PIECE = 1 << 15
+"""Characters lowered at once: few enough to stay in a core's cache."""
 
 IntArray = NDArray[np.integer[Any]]
 
@@ -130,16 +137,10 @@ class Blobs:
         if self.data.isascii():
             return Blobs(self.data.lower(), self.offsets)
         text = self.data.decode("utf-8", "surrogatepass")
-        lowered = text.lower()
-        if len(lowered) != len(text) or "\u03a3" in text:
-            # Few letters change their length, and a sigma looks at its neighbours: string by string.
+        pieces = [_lowered_by_table(text[at : at + _PIECE]) for at in range(0, len(text), _PIECE)]
+        if None in pieces:
             return Blobs.build([_lowered(string) for string in self.to_list()])
-        data = lowered.encode("utf-8", "surrogatepass")
-        # Strings keep their characters, which may take more or fewer bytes.
-        characters = np.cumsum(_begins_character(self.data))
-        firsts = np.append(np.flatnonzero(_begins_character(data)), len(data))
-        numbers = np.where(self.offsets > 0, characters[self.offsets.astype(np.int64) - 1], 0)
-        return Blobs(data, firsts[numbers].astype(self.offsets.dtype))
+        return Blobs("".join(filter(None, pieces)).encode("utf-8", "surrogatepass"), self.offsets)
 
     def matching(self, test: Callable[[str], object]) -> NDArray[np.bool_]:
         """Return for each string whether a test holds of it as text, shape (n,)."""
@@ -182,10 +183,39 @@ def _lowered(string: bytes) -> bytes:
     return string.decode("utf-8", "surrogatepass").lower().encode("utf-8", "surrogatepass")
 
 
-def _begins_character(data: bytes) -> NDArray[np.bool_]:
-    """Return for each byte of UTF-8 whether a character begins there."""
-    begins: NDArray[np.bool_] = np.frombuffer(data, np.uint8) & np.uint8(0xC0) != np.uint8(0x80)
-    return begins
+def _lowered_by_table(text: str) -> str | None:
+    """Return text in lower case, or None when a character in it does not allow to go by a table."""
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+    lowered = _case_table()[np.minimum(codes, _CASED_CODES)]
+    if (lowered == _SPECIAL).any():
+        return None
+    # What is beyond the table stays as it is.
+    return (
+        np.where(codes < _CASED_CODES, lowered, codes)
+        .astype("<u4", copy=False)
+        .tobytes()
+        .decode("utf-32-le", "surrogatepass")
+    )
+
+
+@cache
+def _case_table() -> NDArray[np.uint32]:
+    """Return the lower case of each character that may have one, and one entry more.
+
+    `_SPECIAL` stands where there is more to it: characters that become several or take another number of
+    bytes, and sigma, which looks at its neighbours.
+    """
+    table = np.zeros(_CASED_CODES + 1, np.uint32)
+    for code in range(_CASED_CODES):
+        character = chr(code)
+        lower = character.lower()
+        is_plain = len(lower) == 1 and _utf8_width(lower) == _utf8_width(character) and character != "\u03a3"
+        table[code] = ord(lower) if is_plain else _SPECIAL
+    return table
+
+
+def _utf8_width(character: str) -> int:
+    return len(character.encode("utf-8", "surrogatepass"))
 
 
 def _positions(data: bytes, needle: bytes) -> NDArray[np.intp]:
