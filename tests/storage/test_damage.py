@@ -454,8 +454,10 @@ def test_forged_id_offsets_are_refused(saved, forge):
         read_snapshot(saved)
 
 
-def test_ids_that_are_not_utf8_are_refused(saved):
-    replace_in(saved / "mappings.bin", "ζ".encode(), b"\xff\xff")
+@pytest.mark.parametrize(("old", "new"), [("ζ".encode(), b"\xff\xff"), (b"plain", b"pl\xe4in")])
+def test_ids_that_are_not_utf8_are_refused(saved, old, new, monkeypatch):
+    monkeypatch.setattr("zeusdb_vs.storage.lines._BATCH", 1)
+    replace_in(saved / "mappings.bin", old, new)
     repair_digests(saved)
     with pytest.raises(CorruptIndexError):
         read_snapshot(saved)

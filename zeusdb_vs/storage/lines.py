@@ -346,6 +346,7 @@ def _check_keys(array: _UINT8, line_starts: _INT64, value_ends: _INT64, ids: IdT
     if not np.all(fits):
         i = int(np.flatnonzero(~fits)[0])
         line = bytes(array[line_starts[i] : min(int(value_ends[i]), int(line_starts[i]) + 80)])
-        expected = ids.decode(first + i, first + i + 1)[0][:80]
+        begin, end = (int(ids.offsets[first + k]) for k in (i, i + 1))
+        expected = ids.bytes[begin:end].tobytes()[:80].decode("utf-8", "replace")
         raise FileMismatchError(f"line {first + i + 2} begins with {line!r}, not with the id {expected!r}")
     return starts
