@@ -31,6 +31,7 @@ from zeusdb_vs.errors import (
 from zeusdb_vs.fields import FieldSummary, Selection
 from zeusdb_vs.inputs import CheckedRows, admit_rows, check_rows, merge_rows, read_rows
 from zeusdb_vs.reading import (
+    DEFAULT_PARTS,
     Hits,
     build_hits,
     check_max_distance,
@@ -301,14 +302,15 @@ class HNSWIndex:
             There is no record `id`.
         """
         if (
-            (include is None and max_distance is None and id is None and ids is None and rerank is None)
-            and (return_vector is False and exact is False and explain is False)
+            (max_distance is None and id is None and ids is None and rerank is None)
+            and (exact is False and explain is False)
             and type(top_k) is int
             and (ef_search is None or type(ef_search) is int)
         ):
             usual = type(vector) is np.ndarray and vector.dtype == _FLOAT32
             query = vector if usual else as_one_query(vector)
-            quick = None if query is None else self._search_quickly(query, filter, top_k, ef_search)
+            parts = chosen_parts(include, return_vector)
+            quick = None if query is None else self._search_quickly(query, filter, top_k, ef_search, parts)
             if quick is not None:
                 return quick
         view = self._collection.view
@@ -343,7 +345,9 @@ class HNSWIndex:
         )
         return ExplainedHits(found, explanation)
 
-    def _search_quickly(self, vector: FloatArray, filter: Any, k: int, ef: int | None) -> Hits | None:
+    def _search_quickly(
+        self, vector: FloatArray, filter: Any, k: int, ef: int | None, parts: frozenset[str]
+    ) -> Hits | None:
         """Answer the usual search, one query and at most a filter; None for any other and for faults.
 
         At recall .90 the walk takes some 10 us, so each microsecond around it counts.
@@ -362,10 +366,14 @@ class HNSWIndex:
             # Where there is nothing to find, the query has not been looked at either.
             return None
         names, records = view.names, view.records
-        if not records.has_metadata:
+        if parts is DEFAULT_PARTS and records.has_metadata:
+            metadata = records.metadata
+            return [
+                {"id": names[s], "score": d, "metadata": metadata(s)} for s, d in zip(*found, strict=True)
+            ]
+        if parts is DEFAULT_PARTS:
             return [{"id": names[s], "score": d, "metadata": {}} for s, d in zip(*found, strict=True)]
-        metadata = records.metadata
-        return [{"id": names[s], "score": d, "metadata": metadata(s)} for s, d in zip(*found, strict=True)]
+        return build_hits(view, *found, parts)
 
     def _queries(self, view: View, vector: Any, id: str | None) -> tuple[FloatArray, bool, int]:
         """Return the queries, whether they are several, and the slot of the record they come from or -1."""
@@ -447,6 +455,13 @@ class HNSWIndex:
         rows, _ = self._read_queries(queries)
         selection = None if filter is None and ids is None else selection_of(view, filter, ids)
         columns = min(k, max(view.live_count, MAX_TOP_K_COLUMNS))
+        if len(rows) == 1 and 0 < k <= MAX_QUICK_TOP_K and max_distance is None and exact is False:
+            ef = None if ef_search is None else check_int(ef_search, "ef_search", 1)
+            quick = self._collection.search_one(view, rows[0], k, ef, selection)
+            if quick is not None and len(quick[0]) == k:
+                ids_found: NDArray[Any] = np.empty((1, k), dtype=object)
+                ids_found[0] = [view.names[slot] for slot in quick[0]]
+                return ids_found, np.array(quick[1], np.float32)[np.newaxis]
         result = self._search(view, rows, min(k, view.live_count), selection, ef_search, max_distance, exact)
         if result is None:
             result = SearchResult(

@@ -147,9 +147,9 @@ def build_hits(view: View, slots: Sequence[int], distances: Sequence[float], par
     """Return the hits of one query; slots of -1 at the end are padding."""
     if slots and slots[-1] < 0:
         slots = slots[: slots.index(-1)]
-    id_of = view.id_of
-    hits: Hits = [{"id": id_of(s), "score": d} for s, d in zip(slots, distances, strict=False)]
-    return with_parts(view, hits, slots, parts)
+    names = view.names
+    hits: Hits = [{"id": names[s], "score": d} for s, d in zip(slots, distances, strict=False)]
+    return with_parts(view, hits, slots, parts) if parts else hits
 
 
 def with_parts(view: View, records: Hits, slots: Sequence[int], parts: frozenset[str]) -> Hits:
