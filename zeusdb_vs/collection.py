@@ -133,6 +133,7 @@ class View:
     is_linked : whether there is a graph
     is_coded : whether walks go on codes apart from the originals
     names : id of every slot
+    plans : plans made for this view, by k, ef, number of matches and whether there is a filter
     """
 
     __slots__ = (
@@ -150,6 +151,7 @@ class View:
         "live_count",
         "n",
         "names",
+        "plans",
         "records",
         "scratches",
         "version",
@@ -182,6 +184,7 @@ class View:
         self.fields = fields
         self._ids = ids
         self._vectors = vectors
+        self.plans: dict[tuple[int, int | None, int, bool], Plan] = {}
         self._everything: Matching | None = None
         self._matching: dict[int, tuple[Selection, Matching]] = {}
         self._held = (vectors.held(), None if graph is None else graph.held())
@@ -544,7 +547,8 @@ class Collection:
             if k == 0:
                 return [], []
         if view.is_linked:
-            chosen = plan(view.n, matches, k, ef, view.is_coded, matching is not None)
+            key = (k, ef, matches, matching is not None)
+            chosen = view.plans.get(key) or self._plan(view, k, ef, matches, matching is not None)
         elif _KERNELS is None:
             return self._scan_one(view, query, k, matching)
         else:
@@ -607,6 +611,12 @@ class Collection:
         if status or slots[-1] < 0 or distances[-1] == math.inf:
             return None
         return slots, distances
+
+    def _plan(self, view: View, k: int, ef: int | None, matches: int, is_masked: bool) -> Plan:
+        chosen = plan(view.n, matches, k, ef, view.is_coded, is_masked)
+        if len(view.plans) < _REMEMBERED:
+            view.plans[(k, ef, matches, is_masked)] = chosen
+        return chosen
 
     def search(
         self,
