@@ -14,18 +14,16 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from zeusdb_vs.documents import decode_document, encode_checked
 from zeusdb_vs.errors import CorruptIndexError
 from zeusdb_vs.filtering.blobs import Blobs
 from zeusdb_vs.filtering.columns import DENSE_TERMS, MAX_SIZE, Column, Elements
 from zeusdb_vs.filtering.segments import Pairs, Segment
 from zeusdb_vs.filtering.terms import Keys, Terms, pack_keys
 from zeusdb_vs.filtering.tree import SOURCES
-from zeusdb_vs.filtering.values import Kind
+from zeusdb_vs.filtering.values import Kind, from_json, to_json
 
 _FORMAT = 1
 _ALIGNMENT = 8
-_VALUE = "v"
 _SIGNED = ("i1", "i2", "i4", "i8")
 _UNSIGNED = ("u2", "u4", "u8")
 
@@ -50,7 +48,7 @@ def pack_segments(segments: Sequence[Segment]) -> tuple[NDArray[np.uint8], list[
                 for path, column in by_path.items()
             ],
             "scarce": [
-                [source, path, [record for record, _ in pairs], [_encode(value) for _, value in pairs]]
+                [source, path, [record for record, _ in pairs], [to_json(value) for _, value in pairs]]
                 for source, by_path in zip(SOURCES, segment.scarce, strict=True)
                 for path, pairs in by_path.items()
             ],
@@ -59,10 +57,6 @@ def pack_segments(segments: Sequence[Segment]) -> tuple[NDArray[np.uint8], list[
     ]
     text = json.dumps({"format": _FORMAT, "segments": described}, separators=(",", ":"))
     return np.frombuffer(text.encode(), np.uint8), packer.pieces
-
-
-def _encode(value: Any) -> str:
-    return encode_checked({_VALUE: value}, what="value")
 
 
 class _Packer:
@@ -122,7 +116,7 @@ def unpack_segments(state: dict[str, Any], n: int) -> tuple[Segment, ...]:
         Anything contradicts anything else.
     """
     try:
-        directory = json.loads(bytes(np.asarray(state["directory"], np.uint8)))
+        directory = json.loads(bytes(np.asarray(state["directory"], np.uint8)), parse_constant=_refuse)
         data = state["data"]
         if not isinstance(data, np.ndarray):
             data = np.concatenate([np.empty(0, np.uint8), *data])
@@ -171,19 +165,19 @@ class _Unpacker:
                 _refuse(f"a field named {path!r}")
             columns[SOURCES.index(source)][path] = self.column(size, column, path)
         scarce: tuple[dict[str, Pairs], ...] = ({}, {})
-        for source, path, records, texts in described["scarce"]:
+        for source, path, records, values in described["scarce"]:
             number = SOURCES.index(source)
             if type(path) is not str or path in columns[number] or path in scarce[number]:
                 _refuse(f"a field named {path!r} is kept twice")
-            scarce[number][path] = self.pairs(size, records, texts)
+            scarce[number][path] = self.pairs(size, records, values)
         return Segment(size, columns, scarce)
 
-    def pairs(self, size: int, records: list[int], texts: list[str]) -> Pairs:
+    def pairs(self, size: int, records: list[int], values: list[Any]) -> Pairs:
         if not all(type(record) is int for record in records) or not records:
             _refuse(f"records are numbered {records!r}")
         if records[0] < 0 or records[-1] >= size or not all(a < b for a, b in pairwise(records)):
             _refuse(f"records {records!r} are out of order or beyond the {size} there are")
-        return [(record, decode_document(text)[_VALUE]) for record, text in zip(records, texts, strict=True)]
+        return [(record, from_json(value)) for record, value in zip(records, values, strict=True)]
 
     def column(self, size: int, described: dict[str, Any], path: str) -> Column:
         terms = self.terms(described["terms"])

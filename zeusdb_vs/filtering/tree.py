@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal, NoReturn, TypeAlias
 import numpy as np
 
 from zeusdb_vs.errors import ArgumentTypeError, FilterError
-from zeusdb_vs.filtering.values import MAX_VALUE_DEPTH, Kind, canonical, classify
+from zeusdb_vs.filtering.values import MAX_VALUE_DEPTH, Kind, canonical, classify, from_json, to_json
 
 MAX_DEPTH = 32
 """Groups nested in groups. A conjunction counts with the `Or` or `Not` that holds it."""
@@ -312,7 +312,7 @@ class Comparison(Filter):
         return f"{subject}.{call.format(_show(self.operand))}"
 
     def to_json(self) -> dict[str, Any]:  # noqa: D102 - as the base says
-        plain: dict[str, Any] = {"field": self.field, "op": self.op.value, "value": _to_json(self.operand)}
+        plain: dict[str, Any] = {"field": self.field, "op": self.op.value, "value": to_json(self.operand)}
         if self.source != "metadata":
             plain["source"] = self.source
         if self.missing is not MissingRule.NEVER:
@@ -501,7 +501,11 @@ def _filter_from_json(plain: Any, depth: int) -> Filter:
             f"a filter in JSON form has field, op and value, or one of and, or, not; got {set(plain)}"
         )
     options = {key: plain[key] for key in ("source", "missing") if key in plain}
-    return Comparison(plain["field"], plain["op"], _from_json(plain["value"], 0), **options)
+    try:
+        operand = from_json(plain["value"])
+    except (ValueError, TypeError, RecursionError) as error:
+        raise FilterError(f"not a value in JSON form: {_seen(plain['value'])} ({error})") from None
+    return Comparison(plain["field"], plain["op"], operand, **options)
 
 
 # ---------------------------------------------------------------------------------------------- operands
@@ -649,42 +653,3 @@ def _show(operand: Any) -> str:
     if isinstance(operand, Mapping):
         return f"{{{', '.join(f'{key!r}: {_show(item)}' for key, item in operand.items())}}}"
     return repr(operand)
-
-
-_MARKS = ("$date", "$datetime", "$literal", "$float")
-
-
-def _to_json(operand: Any) -> Any:
-    if isinstance(operand, tuple):
-        return [_to_json(item) for item in operand]
-    if isinstance(operand, Mapping):
-        plain = {key: _to_json(item) for key, item in operand.items()}
-        return {"$literal": plain} if any(mark in plain for mark in _MARKS) else plain
-    if isinstance(operand, date):
-        return {"$datetime" if isinstance(operand, datetime) else "$date": operand.isoformat()}
-    if isinstance(operand, float) and operand in (float("inf"), float("-inf")):
-        return {"$float": repr(operand)}
-    return operand
-
-
-def _from_json(plain: Any, depth: int) -> Any:
-    if depth > MAX_VALUE_DEPTH:
-        raise FilterError(f"an operand is nested deeper than {MAX_VALUE_DEPTH} levels, or contains itself")
-    if isinstance(plain, list):
-        return [_from_json(item, depth + 1) for item in plain]
-    if not isinstance(plain, Mapping):
-        return plain
-    if len(plain) == 1:
-        ((mark, value),) = plain.items()
-        try:
-            if mark == "$date":
-                return date.fromisoformat(value)
-            if mark == "$datetime":
-                return datetime.fromisoformat(value)
-            if mark == "$float":
-                return float(value)
-        except (ValueError, TypeError) as error:
-            raise FilterError(f"not a value in JSON form: {plain!r} ({error})") from None
-        if mark == "$literal" and isinstance(value, Mapping):
-            plain = value
-    return {key: _from_json(item, depth + 1) for key, item in plain.items()}

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from datetime import date, datetime, timedelta, timezone
 from enum import IntEnum
 from hashlib import blake2b
+from math import isinf
 from typing import Any, Final, TypeAlias
 
 MAX_VALUE_DEPTH = 64
@@ -259,3 +260,51 @@ def _flatten_into(paths: dict[str, Any], prefix: str, document: dict[str, Any]) 
         paths.setdefault(path, value)
         if type(value) is dict:
             _flatten_into(paths, path + ".", value)
+
+
+# ---------------------------------------------------------------------------------------------- JSON
+
+_MARKS = ("$date", "$datetime", "$literal", "$float")
+
+
+def to_json(value: Any) -> Any:
+    """Return a value as plain JSON: dates and infinities marked, objects that look like a mark wrapped."""
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    if isinstance(value, Mapping):
+        plain = {key: to_json(item) for key, item in value.items()}
+        return {"$literal": plain} if any(mark in plain for mark in _MARKS) else plain
+    if isinstance(value, date):
+        return {"$datetime" if isinstance(value, datetime) else "$date": value.isoformat()}
+    if isinstance(value, float) and isinf(value):
+        return {"$float": repr(value)}
+    return value
+
+
+def from_json(plain: Any, depth: int = 0) -> Any:
+    """Return the value that `to_json` wrote.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A mark does not hold what belongs there.
+    RecursionError
+        Nested deeper than `MAX_VALUE_DEPTH`, or containing itself.
+    """
+    if depth > MAX_VALUE_DEPTH:
+        raise RecursionError(f"nested deeper than {MAX_VALUE_DEPTH} levels, or contains itself")
+    if isinstance(plain, list):
+        return [from_json(item, depth + 1) for item in plain]
+    if not isinstance(plain, Mapping):
+        return plain
+    if len(plain) == 1:
+        ((mark, value),) = plain.items()
+        if mark == "$date":
+            return date.fromisoformat(value)
+        if mark == "$datetime":
+            return datetime.fromisoformat(value)
+        if mark == "$float" and value in ("inf", "-inf"):
+            return float(value)
+        if mark == "$literal" and isinstance(value, Mapping):
+            plain = value
+    return {key: from_json(item, depth + 1) for key, item in plain.items()}
