@@ -20,7 +20,7 @@ from zeusdb_vs.storage import (
     repair_directory,
     write_snapshot,
 )
-from zeusdb_vs.storage.journal import journal_path
+from zeusdb_vs.storage.frames import journal_path
 
 UUID_A = UUID(int=0xA)
 

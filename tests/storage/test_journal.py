@@ -16,8 +16,8 @@ import pytest
 from storage.snapshots import make_snapshot
 
 from zeusdb_vs.errors import JournalDamagedError, ReadOnlyError, StorageError
-from zeusdb_vs.storage import fsio, read_manifest, write_snapshot
-from zeusdb_vs.storage.journal import HEADER_BYTES, Journal, JournalReplay, journal_path
+from zeusdb_vs.storage import Journal, JournalReplay, fsio, read_manifest, write_snapshot
+from zeusdb_vs.storage.frames import HEADER_BYTES, journal_path
 
 UUID_A = UUID(int=0xA)
 UUID_B = UUID(int=0xB)
@@ -224,7 +224,7 @@ def test_small_windows_find_what_large_ones_find(tmp_path, monkeypatch):
     calls, ends = written(tmp_path, 6)
     path = journal_path(tmp_path, 1)
     data = path.read_bytes()
-    monkeypatch.setattr("zeusdb_vs.storage.journal._WINDOW_BYTES", 7)
+    monkeypatch.setattr("zeusdb_vs.storage.replay._WINDOW_BYTES", 7)
     assert replay(tmp_path) == calls
     path.write_bytes(data[: ends[2] + 3] + b"\0\0\0" + data[ends[2] + 6 :])
     with pytest.raises(JournalDamagedError):

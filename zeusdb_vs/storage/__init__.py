@@ -17,11 +17,13 @@ JSON and hands them back. docs/format.md describes what stands on disk.
 
 from zeusdb_vs.storage.binary import BinaryFile
 from zeusdb_vs.storage.checkup import DirectoryReport, check_directory, read_with_journal, repair_directory
-from zeusdb_vs.storage.journal import Durability, Journal, JournalReplay
+from zeusdb_vs.storage.contents import JsonFile, Snapshot
+from zeusdb_vs.storage.journal import Durability, Journal
 from zeusdb_vs.storage.lines import LinesFile
 from zeusdb_vs.storage.lock import DirectoryLock
 from zeusdb_vs.storage.manifest import FILES, Kind, Manifest
-from zeusdb_vs.storage.snapshot import JsonFile, Snapshot, read_manifest, read_snapshot, write_snapshot
+from zeusdb_vs.storage.replay import JournalReplay
+from zeusdb_vs.storage.snapshot import read_manifest, read_snapshot, write_snapshot
 
 __all__ = [
     "FILES",

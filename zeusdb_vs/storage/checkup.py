@@ -7,18 +7,13 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from zeusdb_vs.errors import CorruptIndexError, JournalDamagedError
-from zeusdb_vs.storage.journal import Journal, JournalReplay
+from zeusdb_vs.storage.contents import Snapshot
+from zeusdb_vs.storage.directory import existing_directory, finish_earlier_save, leftovers, storage_errors
+from zeusdb_vs.storage.journal import Journal
 from zeusdb_vs.storage.lock import DirectoryLock
 from zeusdb_vs.storage.manifest import Manifest, parse_manifest, read_manifest_bytes
-from zeusdb_vs.storage.snapshot import (
-    DEFAULT_LOCK_TIMEOUT_S,
-    Snapshot,
-    existing_directory,
-    finish_earlier_save,
-    leftovers,
-    read_snapshot,
-    storage_errors,
-)
+from zeusdb_vs.storage.replay import JournalReplay
+from zeusdb_vs.storage.snapshot import DEFAULT_LOCK_TIMEOUT_S, read_snapshot
 
 _MAX_ATTEMPTS = 20
 

@@ -11,33 +11,46 @@ whole save. docs/format.md describes the directory.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
 
 import numpy as np
 import numpy.typing as npt
 
-from zeusdb_vs.errors import (
-    ArgumentTypeError,
-    CorruptIndexError,
-    ForeignDirectoryError,
-    IndexNotFoundError,
-    StorageError,
-    ZeusDBError,
-)
+from zeusdb_vs.errors import CorruptIndexError, StorageError
 from zeusdb_vs.storage import binary, fsio, lines, strict_json
 from zeusdb_vs.storage.binary import BinaryFile
-from zeusdb_vs.storage.blocks import CheckedReader, DigestingWriter, FileMismatchError, check_file
+from zeusdb_vs.storage.blocks import CheckedReader, DigestingWriter, FileMismatchError
+from zeusdb_vs.storage.contents import (
+    ID_BYTES,
+    ID_OFFSETS,
+    MAX_JSON_BYTES,
+    MAX_JSON_DEPTH,
+    FileContent,
+    JsonFile,
+    Snapshot,
+)
+from zeusdb_vs.storage.directory import (
+    abandon,
+    committed_manifest,
+    corrupt,
+    existing_directory,
+    finish_earlier_save,
+    generation_folder,
+    generation_folders,
+    journal_generations,
+    prepare_directory,
+    roll_forward,
+    storage_errors,
+    sync_parent,
+    wrapped,
+)
 from zeusdb_vs.storage.lines import IdTable, LinesFile
-from zeusdb_vs.storage.lock import LOCK, DirectoryLock, is_lock_of_ours
+from zeusdb_vs.storage.lock import DirectoryLock
 from zeusdb_vs.storage.manifest import (
     CONFIG,
     FILES,
@@ -47,90 +60,14 @@ from zeusdb_vs.storage.manifest import (
     FileEntry,
     Kind,
     Manifest,
-    is_manifest_of_ours,
     parse_manifest,
     read_manifest_bytes,
 )
 
-logger = logging.getLogger("zeusdb_vs.storage")
-
-# Arrays of mappings.bin that storage itself reads, to pair records with their lines.
-ID_BYTES = "id_bytes"
-ID_OFFSETS = "id_offsets"
-
-MAX_JSON_BYTES = 64 * 1024 * 1024
-# Index metadata of the user's stands a few levels down in config.json and may itself be 32 deep.
-MAX_JSON_DEPTH = strict_json.MAX_DEPTH + 8
-
 DEFAULT_LOCK_TIMEOUT_S = 10.0
 
-_GENERATION_FOLDER = re.compile(r"\.gen-([1-9]\d{0,17})")
-_JOURNAL = re.compile(r"journal-(\d{1,18})\.log")
-# Neither of ours nor anybody's content: what file systems put into an empty directory.
-_NOT_CONTENT = {"lost+found"}
+_CONTENT_OF_KIND: dict[Kind, type] = {Kind.BINARY: BinaryFile, Kind.JSON: JsonFile, Kind.LINES: LinesFile}
 _MAX_READ_ATTEMPTS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class JsonFile:
-    """A file that is one JSON object of at most 64 MiB and 40 levels."""
-
-    value: Mapping[str, Any]
-
-
-FileContent = BinaryFile | LinesFile | JsonFile
-
-
-@dataclass(slots=True)
-class Snapshot:
-    """One moment of an index, as it is written and read.
-
-    Attributes
-    ----------
-    config : dict
-        What ``config.json`` holds: JSON values, at most 64 MiB and 40 levels.
-    files : dict of str to BinaryFile, LinesFile or JsonFile
-        By file name; the names and the kind of each are those of `FILES`. ``mappings.bin`` is required and
-        has the arrays ``id_bytes`` (uint8: UTF-8 of the live ids, in slot order) and ``id_offsets``
-        (integers, one more than ids).
-    counts : dict of str to int
-        Figures that the manifest shows.
-    index_uuid : UUID
-        Names the index.
-    created_at : str or None
-        ISO 8601, UTC; None means at this save. Set after reading.
-    manifest : Manifest or None
-        After reading: the manifest it came from.
-    damaged : dict of str to str
-        After reading with `rebuildable`: files that could not be read and are not in `files`, and why.
-    """
-
-    config: dict[str, Any]
-    files: dict[str, FileContent]
-    counts: dict[str, int] = field(default_factory=dict)
-    index_uuid: UUID = field(default_factory=uuid4)
-    created_at: str | None = None
-    manifest: Manifest | None = None
-    damaged: dict[str, str] = field(default_factory=dict)
-    _unverified: list[CheckedReader] = field(default_factory=list, repr=False)
-
-    def verify(self) -> None:
-        """Stream the files that `read_snapshot(mmap=True, verify=False)` only mapped past their digests.
-
-        Raises
-        ------
-        CorruptIndexError
-            A file is not what was saved.
-        """
-        while self._unverified:
-            with self._unverified[-1] as reader:
-                try:
-                    with storage_errors("reading", reader.file.path):
-                        reader.finish()
-                except FileMismatchError as error:
-                    raise _corrupt(reader.file.path, str(error)) from None
-            self._unverified.pop()
-
 
 # ------------------------------------------------------------ writing
 
@@ -179,7 +116,7 @@ def write_snapshot(
     """
     with storage_errors("saving to", path):
         files = _Files(snapshot)
-        directory = _prepare_directory(path)
+        directory = prepare_directory(path)
         with contextlib.ExitStack() as stack:
             if lock is None:
                 lock = stack.enter_context(DirectoryLock(directory))
@@ -239,9 +176,6 @@ class _Files:
         return entries
 
 
-_CONTENT_OF_KIND: dict[Kind, type] = {Kind.BINARY: BinaryFile, Kind.JSON: JsonFile, Kind.LINES: LinesFile}
-
-
 def _joined(value: Any) -> npt.NDArray[Any]:
     return np.concatenate(value) if isinstance(value, (list, tuple)) else np.asarray(value)
 
@@ -267,90 +201,6 @@ def _new_file(path: Path) -> Iterator[DigestingWriter]:
         file.close()
 
 
-def _prepare_directory(path: str | os.PathLike[str]) -> Path:
-    """Return the directory that `path` leads to, created if need be, once it is sure to be ours to write."""
-    given = as_path(path)
-    directory = fsio.resolve_directory(given)
-    kind = fsio.kind_of(directory, follow=True)
-    if kind is None and fsio.kind_of(given) is not None:
-        raise ForeignDirectoryError(
-            f"{given} is a link to {directory}, which does not exist; save to another path"
-        )
-    if kind not in (None, "a directory"):
-        raise ForeignDirectoryError(f"{given} is {kind}; save to another path")
-    try:
-        created = fsio.create_parents(directory)
-    except (FileExistsError, NotADirectoryError):
-        raise ForeignDirectoryError(f"a part of {given} is not a directory; save to another path") from None
-    # Each new directory is a name in the one above it, down to the index itself.
-    for parent in created[1:]:
-        fsio.sync_directory(parent.parent)
-    _committed(directory)
-    return directory
-
-
-def as_path(path: str | os.PathLike[str]) -> Path:
-    """Return a user's path, checked.
-
-    Raises
-    ------
-    ArgumentTypeError
-        It is not a str or a path-like of str.
-    IndexNotFoundError
-        It is empty or holds a NUL character: no such path can exist.
-    """
-    try:
-        text = os.fspath(path)
-    except TypeError:
-        raise ArgumentTypeError(f"path must be str or os.PathLike, not {type(path).__name__}") from None
-    if not isinstance(text, str):
-        raise ArgumentTypeError(f"path must be str or os.PathLike of str, not of {type(text).__name__}")
-    if not text or "\0" in text:
-        raise IndexNotFoundError(f"{text!r} is not a path")
-    return Path(text)
-
-
-def _committed(directory: Path) -> Manifest | None:
-    """Return the manifest of the index in a directory, None if the directory may receive its first one.
-
-    Raises ForeignDirectoryError where anything else stands in it.
-    """
-    names = fsio.entry_names(directory)
-    if MANIFEST in names:
-        try:
-            data = read_manifest_bytes(directory)
-        except CorruptIndexError as error:
-            raise ForeignDirectoryError(
-                f"{error}, so {directory} is left alone; save to another path"
-            ) from None
-        if not is_manifest_of_ours(data):
-            raise ForeignDirectoryError(
-                f"{directory} has a {MANIFEST} that is not one of zeusdb-vs, or no longer readable as one; "
-                "save to another path, or remove the directory yourself"
-            )
-        return parse_manifest(data, directory)
-    foreign = [name for name in names if name not in _NOT_CONTENT and not _is_leftover(directory, name)]
-    if foreign:
-        others = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
-        raise ForeignDirectoryError(
-            f"{directory} is not empty and holds no index (it has {foreign[0]!r}{others}); "
-            "save to another path or empty it yourself"
-        )
-    return None
-
-
-def _is_leftover(directory: Path, name: str) -> bool:
-    """Return whether an entry is what a save that never committed leaves behind."""
-    path = directory / name
-    if name == LOCK:
-        return is_lock_of_ours(path)
-    if name == MANIFEST_TMP:
-        return fsio.kind_of(path) == "a regular file"
-    if _GENERATION_FOLDER.fullmatch(name) and fsio.is_directory(path):
-        return all(inner in FILES for inner in fsio.entry_names(path))
-    return False
-
-
 def _save(
     directory: Path,
     snapshot: Snapshot,
@@ -358,7 +208,7 @@ def _save(
     expected_generation: int | None,
     generation: int | None,
 ) -> Manifest:
-    previous = _committed(directory)
+    previous = committed_manifest(directory)
     before = previous.generation if previous else 0
     if expected_generation not in (None, before):
         raise StorageError(
@@ -367,34 +217,34 @@ def _save(
         )
     finish_earlier_save(directory, previous)
     # Past every folder and journal that is still there: none of them may be taken for this generation's.
-    in_use = max([before, *_generation_folders(directory)])
+    in_use = max([before, *generation_folders(directory)])
     if generation is None:
-        generation = 1 + max([in_use, *_journals(directory)])
+        generation = 1 + max([in_use, *journal_generations(directory)])
     elif generation <= in_use:
         raise StorageError(f"{directory} cannot be saved as generation {generation}: {in_use} is in use")
     try:
         manifest = _write_generation(directory, snapshot, files, generation)
         _commit(directory, manifest)
     except BaseException:
-        _abandon(directory, generation)
+        abandon(directory, generation)
         raise
     try:
         fsio.sync_directory(directory)
     except OSError as error:
         # The files stay in their folder: should the old manifest come back, the old files must still be
         # there.
-        raise _wrapped(f"{directory} is saved, but not confirmed on disk", error) from error
-    _roll_forward(directory, manifest)
+        raise wrapped(f"{directory} is saved, but not confirmed on disk", error) from error
+    roll_forward(directory, manifest)
     return manifest
 
 
 def _write_generation(directory: Path, snapshot: Snapshot, files: _Files, generation: int) -> Manifest:
-    folder = _folder(directory, generation)
+    folder = generation_folder(directory, generation)
     fsio.make_directory(folder)
     entries = files.write(folder, generation)
     fsio.sync_directory(folder)
     fsio.sync_directory(directory)
-    _sync_parent(directory)
+    sync_parent(directory)
     now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
     return Manifest(
         index_uuid=snapshot.index_uuid,
@@ -413,154 +263,6 @@ def _commit(directory: Path, manifest: Manifest) -> None:
     with _new_file(directory / MANIFEST_TMP) as file:
         file.write(data)
     fsio.replace(directory / MANIFEST_TMP, directory / MANIFEST)
-
-
-def _sync_parent(directory: Path) -> None:
-    # Makes the directory's own name durable. One may write into a directory without being allowed to open
-    # its parent.
-    try:
-        fsio.sync_directory(directory.parent)
-    except PermissionError:
-        logger.debug("%s: not allowed to fsync the directory above", directory)
-
-
-def _folder(directory: Path, generation: int) -> Path:
-    return directory / f".gen-{generation}"
-
-
-def _generation_folders(directory: Path) -> list[int]:
-    matches = (_GENERATION_FOLDER.fullmatch(name) for name in fsio.entry_names(directory))
-    return [
-        int(match.group(1)) for match in matches if match and fsio.is_directory(directory / match.group(0))
-    ]
-
-
-def _journals(directory: Path) -> list[int]:
-    matches = (_JOURNAL.fullmatch(name) for name in fsio.entry_names(directory))
-    return [int(match.group(1)) for match in matches if match]
-
-
-def finish_earlier_save(directory: Path, previous: Manifest | None) -> None:
-    """Move the committed generation's files to their places and clear away what was never committed."""
-    if previous is not None and fsio.is_directory(_folder(directory, previous.generation)):
-        with _only_logged(directory, "an earlier save could not be finished, the next one will try again"):
-            # Its commit may not have been confirmed on disk yet.
-            fsio.sync_directory(directory)
-            _move_files(directory, previous, only_intact=True)
-    _clear(directory, keep=previous)
-    if previous is not None and fsio.kind_of(directory / MANIFEST_TMP) == "a regular file":
-        with _only_logged(directory, f"{MANIFEST_TMP} could not be removed"):
-            fsio.unlink(directory / MANIFEST_TMP)
-
-
-def _roll_forward(directory: Path, manifest: Manifest) -> None:
-    """After the commit: put every file under its own name and remove what belongs to earlier generations.
-
-    Nothing in here can harm the save: readers find the files in either place, and the next save goes on
-    where this stops.
-    """
-    with _only_logged(
-        directory, "saved; its files could not all be moved to their places, the next save will try again"
-    ):
-        _move_files(directory, manifest, only_intact=False)
-    _clear(directory, keep=manifest)
-
-
-def _move_files(directory: Path, manifest: Manifest, *, only_intact: bool) -> None:
-    folder = _folder(directory, manifest.generation)
-    failure: OSError | None = None
-    for name in fsio.entry_names(folder):
-        entry = manifest.files.get(name)
-        if entry is None or (only_intact and not _matches(folder / name, entry)):
-            continue
-        try:
-            fsio.replace(folder / name, directory / name)
-        except OSError as error:
-            failure = error
-    if failure is not None:
-        raise failure
-    fsio.sync_directory(directory)
-    fsio.remove_directory(folder)
-
-
-def _matches(path: Path, entry: FileEntry) -> bool:
-    try:
-        check_file(path, entry.digest)
-    except (FileMismatchError, OSError):
-        return False
-    return True
-
-
-def _clear(directory: Path, keep: Manifest | None) -> None:
-    """Remove folders, journals and files of ours that `keep`, the committed manifest, has no use for."""
-    kept = keep.generation if keep else 0
-    for generation in _generation_folders(directory):
-        if generation != kept:
-            _discard_folder(directory, generation)
-    for name in fsio.entry_names(directory):
-        journal = _JOURNAL.fullmatch(name)
-        is_stale = keep is not None and (
-            (name in FILES and name not in keep.files) or (journal and int(journal.group(1)) < kept)
-        )
-        if is_stale:
-            with _only_logged(directory, f"{name} could not be removed"):
-                fsio.unlink(directory / name)
-
-
-def leftovers(directory: Path) -> list[str]:
-    """Return the names that a save which did not run to its end has left in a directory."""
-    names = fsio.entry_names(directory)
-    return [name for name in names if name == MANIFEST_TMP or _GENERATION_FOLDER.fullmatch(name)]
-
-
-def _discard_folder(directory: Path, generation: int) -> None:
-    folder = _folder(directory, generation)
-    with _only_logged(directory, f"{folder.name} could not be removed"):
-        for name in fsio.entry_names(folder):
-            if name in FILES:
-                fsio.unlink(folder / name)
-        fsio.remove_directory(folder)
-
-
-def _abandon(directory: Path, generation: int) -> None:
-    """Clear away a save that failed, unless its manifest did get through: over a network one cannot tell."""
-    try:
-        committed = _committed(directory)
-    except (ZeusDBError, OSError):
-        return
-    if committed is not None and committed.generation == generation:
-        return
-    with _only_logged(directory, "a failed save left files behind, the next save will remove them"):
-        fsio.unlink(directory / MANIFEST_TMP)
-        if fsio.is_directory(_folder(directory, generation)):
-            _discard_folder(directory, generation)
-
-
-@contextlib.contextmanager
-def _only_logged(directory: Path, consequence: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        logger.warning("%s: %s (%s)", directory, consequence, error)
-
-
-@contextlib.contextmanager
-def storage_errors(action: str, path: object) -> Iterator[None]:
-    """Turn what the operating system reports into a StorageError with the same errno."""
-    try:
-        yield
-    except ZeusDBError:
-        raise
-    except OSError as error:
-        raise _wrapped(f"{action} {path} failed", error) from error
-    except MemoryError as error:
-        raise StorageError(f"{action} {path} failed: there is not enough memory") from error
-
-
-def _wrapped(message: str, error: OSError) -> StorageError:
-    wrapped = StorageError(f"{message}: {error.strerror or error}")
-    wrapped.errno = error.errno
-    return wrapped
 
 
 # ------------------------------------------------------------ reading
@@ -635,22 +337,6 @@ def read_snapshot(
         raise AssertionError("the last attempt returns or raises")
 
 
-def existing_directory(path: str | os.PathLike[str]) -> Path:
-    """Return the directory that a user's path leads to; IndexNotFoundError if there is none."""
-    given = as_path(path)
-    directory = fsio.resolve_directory(given)
-    kind = fsio.kind_of(directory, follow=True)
-    if kind is None:
-        raise IndexNotFoundError(f"{given} does not exist")
-    if kind != "a directory":
-        raise IndexNotFoundError(f"{given} is {kind}, an index is a directory")
-    return directory
-
-
-def _corrupt(path: Path, reason: str) -> CorruptIndexError:
-    return CorruptIndexError(f"{path}: {reason}; restore the directory from a copy")
-
-
 class _Reader:
     """Reads the files of one manifest."""
 
@@ -660,7 +346,7 @@ class _Reader:
         self._mapped = mapped
         self._verify = verify
         self._unverified: dict[str, CheckedReader] = {}
-        folder = _folder(directory, manifest.generation)
+        folder = generation_folder(directory, manifest.generation)
         # The folder first: files only ever move from there to their own names, so no file can be missed in
         # between.
         self._places = [folder, directory] if fsio.is_directory(folder) else [directory]
@@ -721,7 +407,7 @@ class _Reader:
                 reasons.append(str(error))
         # A file that is there and wrong says more than one that has moved on.
         reason = next((reason for reason in reasons if reason != "is missing"), reasons[0])
-        raise _corrupt(self._directory / name, reason)
+        raise corrupt(self._directory / name, reason)
 
     def _binary(self, name: str) -> Mapping[str, Any]:
         entry = self._manifest.files[name]
@@ -795,6 +481,6 @@ class _Reader:
         try:
             return IdTable(mappings[ID_BYTES], mappings[ID_OFFSETS])
         except KeyError as error:
-            raise _corrupt(self._directory / MAPPINGS, f"has no array {error}") from None
+            raise corrupt(self._directory / MAPPINGS, f"has no array {error}") from None
         except ValueError as error:
-            raise _corrupt(self._directory / MAPPINGS, str(error)) from None
+            raise corrupt(self._directory / MAPPINGS, str(error)) from None
