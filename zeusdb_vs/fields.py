@@ -43,7 +43,8 @@ TAIL_ROWS = 512
 FOLD_ROWS = 16_384
 """Records folded at once when many arrive together."""
 MAX_CHANGED = 256
-"""Changed records beside a segment's columns before they are folded in."""
+CHANGED_SHARE = 64
+"""So many changed records, or one in so many, lie beside a segment's columns before they are folded in."""
 CACHE_BYTES = 32 << 20
 """Masks that one view keeps for filters asked again."""
 MAX_CACHED = 64
@@ -198,15 +199,16 @@ class FieldIndexes:
         self._view = FieldsView(segments, self._view.folded + len(tail), [])
 
     def _pushed(self, segments: Sequence[Segment], segment: Segment) -> tuple[Segment, ...]:
-        """Add a segment, uniting it with those before that are not more than twice its size."""
-        segments = list(segments)
-        high = sum(before.size for before in segments) + segment.size
-        while (
-            segments and segments[-1].size < 2 * segment.size and segments[-1].size + segment.size <= MAX_SIZE
-        ):
-            before = segments.pop()
-            segment = self._united(high - segment.size - before.size, [before, segment])
-        return (*segments, segment)
+        """Add a segment, uniting it with those before as long as each is less than twice what follows it."""
+        kept = len(segments)
+        size = segment.size
+        while kept and segments[kept - 1].size < 2 * size and segments[kept - 1].size + size <= MAX_SIZE:
+            kept -= 1
+            size += segments[kept].size
+        if kept < len(segments):
+            low = sum(before.size for before in segments[:kept])
+            segment = self._united(low, [*segments[kept:], segment])
+        return (*segments[:kept], segment)
 
     def _united(self, low: int, parts: list[Segment]) -> Segment:
         """Unite consecutive segments that begin at a slot, dropping what is forgotten there."""
@@ -255,7 +257,7 @@ class FieldIndexes:
             a, b = np.searchsorted(slots, (low, low + segment.size)).tolist()
             if a < b:
                 segment = segment.replaced(slots[a:b] - low, rows[a:b])
-                if len(segment.changed) > MAX_CHANGED:
+                if len(segment.changed) > max(MAX_CHANGED, segment.size // CHANGED_SHARE):
                     segment = self._united(low, [segment])
             segments.append(segment)
             low += segment.size
