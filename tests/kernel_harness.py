@@ -19,10 +19,10 @@ from zeusdb_vs.quantization import ScalarCodec
 from zeusdb_vs.scratch import Scratch, ScratchPool
 from zeusdb_vs.vectors import Vectors
 
-ROWS = 60 if JIT_DISABLED else 700
+ROWS = 40 if JIT_DISABLED else 700
 """Kernels run as plain Python take some microseconds for each number they touch."""
 
-DIMS = (1, 2, 7, 64, 100) if JIT_DISABLED else (1, 2, 7, 64, 100, 384, 1536)
+DIMS = (1, 2, 7, 100) if JIT_DISABLED else (1, 2, 7, 64, 100, 384, 1536)
 """Widths below, at and above the 64- and 128-dimension blocks of codes, most of them no multiple."""
 
 
@@ -82,13 +82,12 @@ class KernelIndex:
         return ix
 
     def scratch(self, pool: int = 1024, results: int = 256) -> Scratch:
-        m = 1 if self.graph is None else self.graph.m
-        return Scratch(self.n, self.dim, self.vectors.form_bytes, pool, results, 3 * m + 1)
+        return ScratchPool(self.dim, self.vectors.form_bytes).take(self.n, pool, results)
 
     def build(self, m: int, ef_construction: int, *, cuts: tuple[int, ...] = (), seed: int = 0) -> HNSWGraph:
         """Build the graph, in several inserts where `cuts` names the slots at which they end."""
         self.graph = HNSWGraph(m, ef_construction, seed, self.vectors.shift)
-        scratches = ScratchPool(self.dim, self.vectors.form_bytes, 3 * m + 1)
+        scratches = ScratchPool(self.dim, self.vectors.form_bytes)
         for stop in (*cuts, self.n):
             self.graph.insert(stop, self.describe, scratches, lambda _: None)
         return self.graph
@@ -196,10 +195,11 @@ class KernelIndex:
     ) -> tuple[int, NDArray[np.int64], NDArray[np.float32]]:
         queries = np.ascontiguousarray(queries)
         out, found = np.full((len(queries), k), -7, np.int64), np.full((len(queries), k), -7, np.float32)
+        scratch = self.scratch(results=k)  # it owns what its block points to
         status = call(
             scan.scan_exact,
             ix=self.describe(),
-            scratch=self.scratch(results=k).block,
+            scratch=scratch.block,
             queries=queries.ctypes.data,
             count=len(queries),
             k=k,
@@ -216,10 +216,11 @@ class KernelIndex:
     ) -> tuple[int, NDArray[np.int64], NDArray[np.float32]]:
         queries = np.ascontiguousarray(queries)
         out, found = np.full((len(queries), k), -7, np.int64), np.full((len(queries), k), -7, np.float32)
+        scratch = self.scratch(depth, k)
         status = call(
             scan.scan_codes,
             ix=self.describe(),
-            scratch=self.scratch(depth, k).block,
+            scratch=scratch.block,
             queries=queries.ctypes.data,
             count=len(queries),
             k=k,
@@ -233,11 +234,12 @@ class KernelIndex:
 
     def repair_all(self, live: NDArray[np.bool_]) -> int:
         assert self.graph is not None
+        scratch = self.scratch()
         return int(
             call(
                 repair.repair_all,
                 ix=self.describe(),
-                scratch=self.scratch().block,
+                scratch=scratch.block,
                 start=0,
                 stop=self.n,
                 live=live.ctypes.data,
