@@ -1,10 +1,13 @@
 """What is written comes back: arrays, lines, JSON, in memory and mapped."""
 
+import errno
 import itertools
 import json
 import os
 import string
 import sys
+import tempfile
+import traceback
 import zlib
 from pathlib import Path
 
@@ -291,15 +294,35 @@ def test_save_is_refused_when_the_directory_moved_on(tmp_path):
     assert tree_of(path) == before
 
 
-@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root writes everywhere")
-def test_read_only_directories_load_and_refuse_saves(tmp_path):
-    path = tmp_path / "a.zdb"
-    write_snapshot(path, make_snapshot())
-    path.chmod(0o500)
-    try:
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no such directories")
+def test_read_only_directories_load_and_refuse_saves():
+    def check(path):
         for mode in MODES:
             read_snapshot(path, **mode)
-        with pytest.raises(StorageError, match="Permission denied"):
+        with pytest.raises(StorageError, match="Permission denied") as caught:
             write_snapshot(path, make_snapshot())
-    finally:
-        path.chmod(0o700)
+        assert caught.value.errno == errno.EACCES
+        with pytest.raises(StorageError, match="Permission denied"):
+            write_snapshot(path / "below.zdb", make_snapshot())
+
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "a.zdb"
+        write_snapshot(path, make_snapshot())
+        path.parent.chmod(0o755)
+        path.chmod(0o555)
+        before = tree_of(path)
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                if os.geteuid() == 0:
+                    os.setuid(65534)  # root writes everywhere
+                check(path)
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert tree_of(path) == before
+        path.chmod(0o755)
