@@ -67,7 +67,7 @@ def test_answers_are_the_same_without_avx512() -> None:
     assert other.pop("switched off")
     usual.pop("switched off")
     for space, (ids, distances) in usual.items():
-        # Integer sums are equal; float32 sums around them may be ordered otherwise, and flip what nearly ties.
+        # Integer sums are equal; float32 sums may be ordered otherwise, and flip what nearly ties.
         same = np.mean(np.array(ids) == np.array(other[space][0]))
         assert same >= 0.99, (space, same)
         np.testing.assert_allclose(np.array(distances), np.array(other[space][1]), rtol=1e-2, atol=1e-4)
