@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from zeusdb_vs import exact as exact_scan
 from zeusdb_vs.arrays import checked_number
+from zeusdb_vs.calibration import Calibration
 from zeusdb_vs.errors import CorruptIndexError, VectorError
 from zeusdb_vs.fields import FieldIndexes, FieldsView, Selection
 from zeusdb_vs.graph import HNSWGraph
@@ -26,8 +27,7 @@ from zeusdb_vs.ids import Ids
 from zeusdb_vs.inputs import RecordBatch
 from zeusdb_vs.kernels import layout
 from zeusdb_vs.metrics import METRICS
-from zeusdb_vs.planner import Plan, plan
-from zeusdb_vs.quantization import Calibration
+from zeusdb_vs.planner import Plan, exact_plan, plan, scan_plan
 from zeusdb_vs.records import Records, RecordsView
 from zeusdb_vs.scratch import Scratch, ScratchPool
 from zeusdb_vs.threads import run_range
@@ -78,7 +78,7 @@ class SearchResult:
     ----------
     slots : int64 (q, k), padded with -1
     distances : float32 (q, k), padded with inf
-    path : "empty", "exact", "scan", "walk", "two-hop", "two-hop, then scan"
+    path : "empty", or the plan's; with ", then scan" where the walk of a query gave up or found too few
     ef : pool of the walk
     computed : distances computed for the queries together, where kernels count them
     hops : rows of the graph read, likewise
@@ -132,6 +132,7 @@ class View:
     ix : descriptor for kernels
     is_linked : whether there is a graph
     is_coded : whether walks go on codes apart from the originals
+    rerank : how many of the nearest by code are reranked for 10 neighbours
     names : id of every slot
     plans : plans made for this view, by k, ef, number of matches and whether there is a filter
     """
@@ -153,6 +154,7 @@ class View:
         "names",
         "plans",
         "records",
+        "rerank",
         "scratches",
         "version",
     )
@@ -179,6 +181,7 @@ class View:
         self.ix = ix
         self.is_linked = graph is not None
         self.is_coded = vectors.is_coded
+        self.rerank = vectors.rerank
         self.scratches = scratches
         self.records = records
         self.fields = fields
@@ -387,11 +390,8 @@ class Collection:
     def _calibrate(self) -> None:
         started = time.perf_counter()
         self.calibration = self._vectors.calibrate(self._ids.live)
-        self._vectors.encode()
         self._calibrated_at = self._vectors.count
-        bits = self.calibration.codec.bits if self.calibration.codec else 32
-        elapsed = time.perf_counter() - started
-        logger.debug("codes of %d bits chosen on %d rows in %.2f s", bits, self.calibration.rows, elapsed)
+        logger.debug("codes chosen in %.2f s: %s", time.perf_counter() - started, self.calibration)
 
     def _withdraw(self, first: int, claimed: int) -> None:
         """Undo an add that failed: its slots are burned, what it replaced lives again."""
@@ -552,9 +552,9 @@ class Collection:
         elif _KERNELS is None:
             return self._scan_one(view, query, k, matching)
         else:
-            chosen = Plan("exact", 0, k, 0)
+            chosen = exact_plan(k)
         path = chosen.path
-        scratch = view.scratches.take(view.n, max(chosen.ef, chosen.depth), k)
+        scratch = view.scratches.take(view.n, max(chosen.capacity, chosen.ef, chosen.depth), k)
         scratch.query[:] = query
         slots_address, distances_address = scratch.out_slots_address, scratch.out_distances_address
         kernels = _KERNELS or _load_kernels()
@@ -573,7 +573,7 @@ class Collection:
                 slots_address,
                 distances_address,
             )
-        elif path == "walk" or path == "two-hop":
+        elif path != "exact":
             if matching is not None:
                 mask = matching.mask_address()
             status = kernels.search_graph(
@@ -584,9 +584,10 @@ class Collection:
                 1,
                 k,
                 chosen.ef,
+                chosen.capacity,
                 chosen.depth,
                 mask,
-                path == "two-hop",
+                chosen.mode,
                 chosen.budget,
                 slots_address,
                 distances_address,
@@ -613,7 +614,15 @@ class Collection:
         return slots, distances
 
     def _plan(self, view: View, k: int, ef: int | None, matches: int, is_masked: bool) -> Plan:
-        chosen = plan(view.n, matches, k, ef, view.is_coded, is_masked)
+        chosen = plan(
+            n=view.n,
+            matches=matches,
+            k=k,
+            ef=ef,
+            row_bytes=int(view.ix[layout.CODE_STRIDE]),
+            rerank=view.rerank,
+            masked=is_masked,
+        )
         if len(view.plans) < _REMEMBERED:
             view.plans[(k, ef, matches, is_masked)] = chosen
         return chosen
@@ -653,9 +662,9 @@ class Collection:
         if count == 0 or width == 0:
             return SearchResult(np.full((count, 0), -1), np.empty((count, 0), np.float32), "empty")
         if exact or not view.is_linked:
-            chosen = Plan("exact", 0, width, 0)
+            chosen = exact_plan(width)
         else:
-            chosen = plan(view.n, matches, width, ef, view.is_coded, matching is not None)
+            chosen = self._plan(view, width, ef, matches, matching is not None)
         if view.is_linked or _KERNELS is not None:
             result = self._run(view, queries, width, chosen, matching)
         else:
@@ -724,20 +733,19 @@ class Collection:
         if matching is None and chosen.path == "scan":
             matching = view.everything()
         totals = threading.Lock()
-        room = max(chosen.ef, chosen.depth, k)
+        room = max(chosen.capacity, chosen.ef, chosen.depth, k)
 
         def piece(start: int, stop: int) -> None:
             scratch = view.scratches.take(view.n, room, k)
-            at, path = start, chosen.path
+            at, way = start, chosen
             while at < stop:
                 status = _call_kernel(
                     view,
                     scratch,
-                    path,
                     query_address + at * dim * 4,
                     stop - at,
                     k,
-                    chosen,
+                    way,
                     matching,
                     slots_address + at * k * 8,
                     distances_address + at * k * 4,
@@ -752,11 +760,12 @@ class Collection:
                     view.scratches.give(scratch)
                     raise _query_error(status % 4 + 4 * failed)
                 # This query's walk met more rows than the filter matches: the scan is cheaper and exact.
-                at, path, result.path = failed, "scan" if view.is_coded else "exact", "two-hop, then scan"
+                at, way = failed, scan_plan(k, view.rerank)
+                result.path = f"{chosen.path}, then scan"
             view.scratches.give(scratch)
 
         run_range(piece, count, _QUERY_GRAIN)
-        if chosen.path in ("walk", "two-hop"):
+        if chosen.path not in ("exact", "scan"):
             self._complete(view, queries, k, matching, result)
         return result
 
@@ -772,7 +781,7 @@ class Collection:
         short = np.flatnonzero(result.slots[:, k - 1] < 0)
         if len(short) == 0:
             return
-        again = Plan("exact", 0, k, 0)
+        again = exact_plan(k)
         rest = self._run(view, np.ascontiguousarray(queries[short]), k, again, matching)
         result.slots[short], result.distances[short] = rest.slots, rest.distances
         if not result.path.endswith("scan"):
@@ -886,7 +895,6 @@ def _load_kernels() -> _Kernels:
 def _call_kernel(
     view: View,
     scratch: Scratch,
-    path: str,
     queries: int,
     count: int,
     k: int,
@@ -895,11 +903,10 @@ def _call_kernel(
     out_slots: int,
     out_distances: int,
 ) -> int:
-    """Run the kernel of a path over some queries; addresses and return value are the kernel's."""
+    """Run the kernel of a plan over some queries; addresses and return value are the kernel's."""
     kernels = _load_kernels()
-    if path in ("walk", "two-hop"):
+    if chosen.path not in ("exact", "scan"):
         mask = view.live_address if matching is None else matching.mask_address()
-        two_hop = path == "two-hop"
         return kernels.search_graph(
             view.ix,
             scratch.block,
@@ -908,15 +915,16 @@ def _call_kernel(
             count,
             k,
             chosen.ef,
+            chosen.capacity,
             chosen.depth,
             mask,
-            two_hop,
+            chosen.mode,
             chosen.budget,
             out_slots,
             out_distances,
         )
     address, size = (0, view.n) if matching is None else (matching.slots_address, matching.count)
-    if path == "scan":
+    if chosen.path == "scan":
         return kernels.scan_codes(
             view.ix, scratch.block, queries, count, k, chosen.depth, address, size, out_slots, out_distances
         )

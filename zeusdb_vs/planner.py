@@ -1,24 +1,33 @@
 """Which way a search goes: a scan of what matches, a walk over all, or a walk over what matches.
 
-The costs are nanoseconds of one thread on the class of machine the project is measured on; only their ratios matter.
+The costs are nanoseconds of one thread, fitted to runs over 20,000 and 100,000 rows of 192 to 1,536 bytes; only their
+ratios matter, and those are much alike on machines of the class the project is measured on.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+from zeusdb_vs.kernels.layout import WALK_ALL, WALK_FILTERED, WALK_TWO_HOP
+
 DEFAULT_EF = 80
 """Pool of a search that names none: recall@10 above .99 on real text embeddings (README, "Parameters")."""
 
-_SCAN_NS = 12.0
-"""A code row in a scan, prefetched."""
-_WALK_NS = 24.0
-"""A code row met on a walk."""
-_LOOK_NS = 2.5
-"""A row looked through on a two-hop walk because it does not match."""
-_DISTANCES_PER_EF = 16.0
 _UNLIMITED = 1 << 60
+_LARGEST_POOL = 1 << 14
+# A row in a scan, and one met on a walk: a fixed part, and a part per byte that memory has to bring.
+_SCAN_NS, _SCAN_NS_PER_BYTE = 5.0, 0.035
+_WALK_NS, _WALK_NS_PER_BYTE = 14.0, 0.045
+_SCAN_START_NS = 5_000.0
+"""Finding the furthest of the nearest, and reranking."""
+_SCAN_DEPTH = 100
+"""Reranked after a scan at least, and after a wide walk at most unless the codes need more."""
 _START_DISTANCES = 220.0
+"""Distances of the descent and of the way to the query's region."""
+_DISTANCES_PER_EF = 16.0
+_LOOK_NS = 220.0
+"""A row of the graph that is looked through because its slot does not match."""
+_LOOKS_PER_EF = 26.0
 
 
 class Plan(NamedTuple):
@@ -26,19 +35,44 @@ class Plan(NamedTuple):
 
     Attributes
     ----------
-    path : "exact" (all matching originals), "scan" (all matching codes, then rerank), "walk", "two-hop"
-    ef : pool of a walk
+    path : "exact" (all matching originals), "scan" (all matching codes, then rerank), "walk", "filtered walk" (over
+        all, gathering what matches), "two-hop" (over what matches, looking through the rest)
+    mode : of the walk, for kernels
+    ef : pool positions that a walk expands; in a filtered walk, the matching slots it finds
+    capacity : pool positions that a walk keeps
     depth : how many of the nearest by code are reranked exactly
     budget : distances after which a walk gives up and the scan takes over
     """
 
     path: str
+    mode: int
     ef: int
+    capacity: int
     depth: int
     budget: int
 
 
-def plan(n: int, matches: int, k: int, ef: int | None, coded: bool, masked: bool) -> Plan:
+def exact_plan(k: int) -> Plan:
+    """Return the plan that compares with every original."""
+    return Plan("exact", WALK_ALL, 0, k, k, 0)
+
+
+def rerank_depth(k: int, rerank: int) -> int:
+    """Return how many of the nearest by code are reranked for k neighbours; k where there are no codes."""
+    return max(rerank * k // 10, k + rerank - 10) if rerank else k
+
+
+def scan_plan(k: int, rerank: int) -> Plan:
+    """Return the plan that looks at everything that matches: at the codes, where there are any."""
+    if not rerank:
+        return exact_plan(k)
+    depth = max(_SCAN_DEPTH, rerank_depth(k, rerank))
+    return Plan("scan", WALK_ALL, 0, depth, depth, 0)
+
+
+def plan(
+    *, n: int, matches: int, k: int, ef: int | None, row_bytes: int, rerank: int, masked: bool
+) -> Plan:
     """Choose the cheapest way through an index with a graph that keeps recall.
 
     Parameters
@@ -47,20 +81,29 @@ def plan(n: int, matches: int, k: int, ef: int | None, coded: bool, masked: bool
     matches : live slots that may be returned, >= 1
     k : neighbours asked for, <= matches
     ef : the caller's `ef_search`, None for the default
-    coded : whether slots have codes apart from the originals
+    row_bytes : bytes of a row that walks and scans compare: a code, or a float32 vector
+    rerank : how many of the nearest by code are reranked for 10 neighbours; 0 where there are no codes
     masked : whether a filter restricts what may be returned
     """
-    depth = max(25, k + 15, k + k // 2) if coded else k
-    pool = max(k, 2 * k, DEFAULT_EF) if ef is None else max(k, ef)
-    scan = "scan" if coded else "exact"
-    scan_ns = matches * _SCAN_NS
-    if masked:
-        walk_ns = (_START_DISTANCES + _DISTANCES_PER_EF * pool) * (_WALK_NS + _LOOK_NS * n / matches)
-        if scan_ns <= walk_ns:
-            return Plan(scan, pool, max(depth, pool), 0)
-        return Plan("two-hop", pool, depth, matches)
-    # Removed slots fill places of the pool without being results.
-    pool = min(n, pool * n // matches)
-    if (_START_DISTANCES + _DISTANCES_PER_EF * pool) * _WALK_NS >= scan_ns:
-        return Plan(scan, pool, max(depth, pool), 0)
-    return Plan("walk", pool, depth, _UNLIMITED)
+    pool = max(2 * k, DEFAULT_EF) if ef is None else max(k, ef)
+    # Whoever asks for a wider pool asks for more recall, which a fixed rerank would bound.
+    depth = max(rerank_depth(k, rerank), min(pool // 2, _SCAN_DEPTH)) if rerank else k
+    share = matches / n
+    distance_ns = _WALK_NS + _WALK_NS_PER_BYTE * row_bytes
+    scan_row_ns = _SCAN_NS + _SCAN_NS_PER_BYTE * row_bytes
+    scan_ns = _SCAN_START_NS + matches * scan_row_ns
+    filtered_ns = (_START_DISTANCES + _DISTANCES_PER_EF * pool / share) * distance_ns
+    two_hop_ns = (_START_DISTANCES + _DISTANCES_PER_EF * pool) * distance_ns + pool * (
+        1 + _LOOKS_PER_EF * (1 - share)
+    ) * _LOOK_NS
+    if scan_ns <= min(filtered_ns, two_hop_ns):
+        return scan_plan(k, rerank)
+    if matches == n:
+        return Plan("walk", WALK_ALL, pool, max(pool, depth), depth, _UNLIMITED)
+    # A walk in a region where the filter is sparser than elsewhere gives up once the scan would have been cheaper.
+    budget = int(scan_ns / distance_ns) + int(_START_DISTANCES) if masked else _UNLIMITED
+    if filtered_ns <= two_hop_ns:
+        capacity = min(n, _LARGEST_POOL, int(2 * max(pool, depth) / share) + 64)
+        path = "filtered walk" if masked else "walk"
+        return Plan(path, WALK_FILTERED, pool, capacity, depth, budget)
+    return Plan("two-hop", WALK_TWO_HOP, pool, max(pool, depth), depth, budget)

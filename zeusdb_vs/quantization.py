@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from zeusdb_vs.arrays import checked_array, checked_number
 from zeusdb_vs.errors import CorruptIndexError
-from zeusdb_vs.metrics import Metric
 
-_CLIP_RANGE = np.linspace(1.8, 5.0, 17)
+_CLIP_RANGE = np.linspace(2.0, 5.0, 7)
 """Half-widths, in standard deviations, that the clipping range of a code is chosen from."""
 
 DIMS_PER_BLOCK = {4: 128, 8: 64}
@@ -76,7 +75,7 @@ class ScalarCodec:
         top = 2**bits - 1
         best: tuple[float, NDArray[np.float64], NDArray[np.float64]] | None = None
         # Clipping the tails buys a finer step: take the range with the least squared error on a part of the sample.
-        part = rows[: 4096 if dim <= 512 else 1024]
+        part = rows[:: max(1, len(rows) // 512)]
         for width in _CLIP_RANGE:
             left, right = (
                 np.maximum(low, mean - width * deviation),
@@ -143,73 +142,3 @@ class ScalarCodec:
         codes = np.clip(np.rint((rows - mid) / safe + self.half), 0, 2 * self.half)
         restored: NDArray[np.float32] = (mid + step * (codes - self.half)).astype(np.float32)
         return restored
-
-
-CALIBRATION_ROWS = 4096
-"""Rows that codes are fitted to and judged on."""
-_CALIBRATION_QUERIES = 100
-_NEIGHBORS = 10
-_AMONG = 20
-"""The true 10 nearest must be among the first 20 by code: a rerank of 25 then has a margin for larger indexes."""
-_ENOUGH_U4 = 0.998
-_ENOUGH_U8 = 0.985
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """Which codes an index walks on, and why.
-
-    Attributes
-    ----------
-    codec : the codec, or None for float32
-    kept : by bits, the share of true neighbours that are among the first 20 by code
-    rows : rows it was measured on
-    """
-
-    codec: ScalarCodec | None
-    kept: dict[int, float]
-    rows: int
-
-
-def calibrate(sample: NDArray[np.float32], metric: Metric) -> Calibration:
-    """Fit codes to a sample and take the smallest that keep its neighbours: 4 bits, 8 bits, else none.
-
-    Parameters
-    ----------
-    sample : float32 (n, dim), prepared by `metric`; at most `CALIBRATION_ROWS` rows, evenly drawn
-    """
-    queries = sample[:: max(1, len(sample) // _CALIBRATION_QUERIES)]
-    own = np.arange(0, len(sample), max(1, len(sample) // _CALIBRATION_QUERIES))
-    uniform, centered = metric.name == "l1", metric.name == "l2"
-    choices = ((8, _ENOUGH_U8),) if uniform else ((4, _ENOUGH_U4), (8, _ENOUGH_U8))
-    truth = _nearest(metric, queries, sample, own, _NEIGHBORS)
-    kept: dict[int, float] = {}
-    for bits, enough in choices:
-        codec = ScalarCodec.fit(sample, bits, uniform=uniform, centered=centered)
-        found = _nearest(metric, queries, codec.decoded(sample), own, _AMONG)
-        hits = sum(len(np.intersect1d(a, b)) for a, b in zip(truth, found, strict=True))
-        kept[bits] = hits / truth.size
-        if kept[bits] >= enough:
-            return Calibration(codec, kept, len(sample))
-    return Calibration(None, kept, len(sample))
-
-
-def _nearest(
-    metric: Metric,
-    queries: NDArray[np.float32],
-    rows: NDArray[np.float32],
-    own: NDArray[np.int64],
-    k: int,
-) -> NDArray[np.int64]:
-    """Return the k nearest rows of each query, without the row it was taken from, shape (queries, k)."""
-    if metric.name == "l1":
-        distances = np.stack([metric.distances(query, rows) for query in queries]).astype(np.float64)
-    else:
-        # Rows are prepared, so cosine and dot compare alike; the query's own norm does not change an order.
-        wide = rows.astype(np.float64)
-        distances = -(queries.astype(np.float64) @ wide.T)
-        if metric.name == "l2":
-            distances = np.einsum("ij,ij->i", wide, wide) + 2 * distances
-    distances[np.arange(len(queries)), own] = np.inf
-    nearest: NDArray[np.int64] = np.argsort(distances, axis=1, kind="stable")[:, : min(k, len(rows) - 1)]
-    return nearest

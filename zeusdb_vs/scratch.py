@@ -58,6 +58,7 @@ class Scratch:
         # One place more than the pool holds: an insertion moves the last key before it is dropped.
         block[layout.POOL] = self._reserve(np.empty(self.pool_room + 1, np.int64))
         block[layout.POOL_CAPACITY] = self.pool_room
+        block[layout.MATCHES] = self._reserve(np.empty(self.pool_room + 1, np.int64))
         block[layout.HOP_SLOTS] = self._reserve(np.empty(hop_room, np.int32))
         block[layout.HOP_DISTANCES] = self._reserve(np.empty(hop_room, np.float32))
         block[layout.HOP_KEYS] = self._reserve(np.empty(hop_room, np.int64))

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zeusdb_vs.arrays import checked_array
+from zeusdb_vs.arrays import checked_array, checked_number
 from zeusdb_vs.chunks import RowTable, chunk_shift
 from zeusdb_vs.errors import CorruptIndexError
 from zeusdb_vs.kernels import layout
 from zeusdb_vs.metrics import Metric
-from zeusdb_vs.quantization import CALIBRATION_ROWS, Calibration, ScalarCodec, calibrate
+from zeusdb_vs.calibration import FITTED_ROWS, Calibration, choose_codes
+from zeusdb_vs.quantization import ScalarCodec
 from zeusdb_vs.threads import run_range
 
 LEAST_NORM = 1e-15
@@ -35,6 +36,7 @@ class Vectors:
     count : slots whose originals are written
     coded : slots whose codes are written
     codec : how rows are coded; None while they are not (small indexes) or where codes cannot keep recall
+    rerank : how many of the nearest by code are reranked for 10 neighbours; 0 without codes
     """
 
     def __init__(self, dim: int, metric: Metric) -> None:
@@ -44,6 +46,7 @@ class Vectors:
         self.count = 0
         self.coded = 0
         self.codec: ScalarCodec | None = None
+        self.rerank = 0
         self.originals = RowTable(np.float32, dim, self.shift)
         self.inverse_norms = RowTable(np.float32, 1, self.shift)
         self.codes: RowTable | None = None
@@ -72,11 +75,25 @@ class Vectors:
         return first
 
     def calibrate(self, live: NDArray[np.bool_]) -> Calibration:
-        """Choose the codes again, from an even sample of the live slots; they are written by `encode`."""
+        """Choose the codes anew by what they lose among the live slots, and write them."""
         slots = np.flatnonzero(live[: self.count])
-        chosen = slots[:: max(1, -(-len(slots) // CALIBRATION_ROWS))]
-        calibration = calibrate(self.metric.prepare(self.originals.take(chosen)), self.metric)
-        self.set_codec(calibration.codec)
+        sample = self.metric.prepare(self.originals.take(slots[:: max(1, -(-len(slots) // FITTED_ROWS))]))
+        uniform, centered = self.metric.form == layout.FORM_L1, self.metric.form == layout.FORM_L2
+
+        def encode(bits: int) -> None:
+            fit = ScalarCodec.fit
+            self.set_codec(None if bits == 32 else fit(sample, bits, uniform=uniform, centered=centered))
+            self.encode()
+
+        def describe() -> NDArray[np.int64]:
+            ix = np.zeros(layout.SIZE, np.int64)
+            self.describe(ix)
+            return ix
+
+        calibration = choose_codes(
+            slots, self.originals.take, describe, encode, self.form_bytes, uniform=uniform
+        )
+        self.rerank = calibration.rerank
         return calibration
 
     def set_codec(self, codec: ScalarCodec | None) -> None:
@@ -116,6 +133,7 @@ class Vectors:
             copy.inverse_norms = self.inverse_norms.selected(slots)
         if self.coded == self.count:
             copy.codec = self.codec
+            copy.rerank = self.rerank
             copy.codes = None if self.codes is None else self.codes.selected(slots)
             copy.biases = None if self.biases is None else self.biases.selected(slots)
             copy.coded = len(slots)
@@ -161,7 +179,7 @@ class Vectors:
             "vectors": {"vectors": self.originals.pieces(self.count) or [np.empty((0, self.dim), np.float32)]}
         }
         if self.codec is not None and self.codes is not None:
-            state["codes"] = {**self.codec.state(), "codes": self.codes.pieces(self.count)}
+            state["codes"] = {**self.codec.state(), "rerank": self.rerank, "codes": self.codes.pieces(self.count)}
             if self.biases is not None:
                 state["codes"]["biases"] = self.biases.pieces(self.count)
         return state
@@ -197,6 +215,7 @@ class Vectors:
             if codec.uniform != (metric.form == layout.FORM_L1):
                 raise CorruptIndexError("codes.bin: the codes are those of another space")
             vectors.codec = codec
+            vectors.rerank = int(checked_number(state["codes"], "codes.bin", "rerank", 1, 4096))
             codes = checked_array(state["codes"], "codes.bin", "codes", "|u1", (count, codec.row_bytes))
             vectors.codes = RowTable.from_rows(codes, vectors.shift)
             if metric.form == layout.FORM_L2:

@@ -52,6 +52,7 @@ from zeusdb_vs.kernels.layout import (
     TOP_LEVEL,
     VECTORS,
     VISITED,
+    WALK_ALL,
     WALK_SIZE,
     N,
 )
@@ -177,6 +178,11 @@ def _keep_published(pool, size, n):
 
 
 @inline_kernel
+def _walk_all(ix, scratch, partner, lanes, level, ef):
+    walk(ix, scratch, partner, lanes, level, ef, ef, np.int64(0), np.int64(0), WALK_ALL, _FAR)
+
+
+@inline_kernel
 def _choose_links(ix, scratch, slots, count, slot, level, ef_construction, most, fill):
     """Write the row of a batch's slot on one level from its pool and the batch; leaves the published in the pool."""
     pool = scratch[POOL]
@@ -213,17 +219,7 @@ def _start_slot(ix, scratch, slots, count, slot, ef_construction, most_upper, fi
                     store_u16(scratch[VISITED] + slot_of_key(load_i64(pool + j * 8)) * 2, epoch)
         if at > 0:
             if at <= top:
-                walk(
-                    ix,
-                    scratch,
-                    scratch,
-                    np.int64(1),
-                    np.int64(at),
-                    ef_construction,
-                    ef_construction,
-                    np.int64(0),
-                    _FAR,
-                )
+                _walk_all(ix, scratch, scratch, np.int64(1), np.int64(at), ef_construction)
                 _clear_marks(pool, scratch[WALK_SIZE])
             _choose_links(
                 ix, scratch, slots, count, slot, np.int64(at), ef_construction, most_upper, fill_upper
@@ -253,9 +249,7 @@ def find_neighbors(
             slot = load_i32(slots + (i + lane) * 4)
             _start_slot(ix, block, slots, count, slot, ef_construction, most_upper, fill_upper)
         if ix[ENTRY_POINT] >= 0:
-            walk(
-                ix, scratch, partner, lanes, np.int64(0), ef_construction, ef_construction, np.int64(0), _FAR
-            )
+            _walk_all(ix, scratch, partner, lanes, np.int64(0), ef_construction)
         for lane in range(lanes):
             block = scratch if lane == 0 else partner
             slot = load_i32(slots + (i + lane) * 4)

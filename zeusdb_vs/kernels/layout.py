@@ -68,6 +68,9 @@ WALK_SIZE = 16  # state of a walk: keys in the pool
 WALK_CURSOR = 17  # the first position that may be unexpanded
 WALK_COMPUTED = 18  # distances computed
 HOP_KEYS = 19  # int64: keys of a hop's slots that may enter the pool
+MATCHES = 20  # int64 keys, sorted: the nearest by code that match a filter
+WALK_MATCHES = 21  # state of a filtered walk: keys in MATCHES
 
-SCRATCH_SIZE = 20
+SCRATCH_SIZE = 24
+WALK_ALL, WALK_FILTERED, WALK_TWO_HOP = 0, 1, 2  # modes of a walk
 QUERY_HEADER = 64  # bytes before the codes of a query form

@@ -112,7 +112,7 @@ def scan_codes(ix, scratch, queries, count, k, depth, slots, size, out_slots, ou
                         filled = min(filled + 1, depth)
                         if filled == depth:
                             worst = distance_of_key(load_i64(pool + (depth - 1) * 8))
-        found = rerank_pool(ix, scratch, filled, k, depth, np.int64(0))
+        found = rerank_pool(ix, scratch, pool, filled, k, depth, np.int64(0))
         write_results(scratch, found, k, out_slots + i * k * 8, out_distances + i * k * 4)
     scratch[COUNT_DISTANCES] = np.int64(count) * size
     return np.int64(0)

@@ -46,6 +46,7 @@ from zeusdb_vs.kernels.layout import (
     HOP_SLOTS,
     LINKS,
     LINKS_WIDTH,
+    MATCHES,
     POOL,
     QUERY_EXACT,
     QUERY_FORM,
@@ -57,6 +58,9 @@ from zeusdb_vs.kernels.layout import (
     VISITED,
     VISITED_CAPACITY,
     WALK_COMPUTED,
+    WALK_FILTERED,
+    WALK_MATCHES,
+    WALK_TWO_HOP,
     WALK_CURSOR,
     WALK_SIZE,
     N,
@@ -218,37 +222,51 @@ def start_walk(ix, scratch, form, entry):
 
 
 @inline_kernel
-def _gather_hop(ix, scratch, level, ef, mask):
+def _gather_hop(ix, scratch, level, ef, keep, mask, mode):
     """Expand the nearest unexpanded slot of the pool: collect and prefetch its unvisited neighbours.
 
-    Returns how many there are, or -1 when none of the nearest `ef` is unexpanded: the walk is over.
+    Returns how many there are, or -1 when the walk is over.
     """
     pool = scratch[POOL]
     limit = min(scratch[WALK_SIZE], ef)
     cursor = scratch[WALK_CURSOR]
     width = links_width(ix, level)
+    furthest = _NO_KEY
+    if mode == WALK_FILTERED and scratch[WALK_MATCHES] == keep:
+        furthest = load_i64(scratch[MATCHES] + (keep - 1) * 8)
     count = np.int64(-1)
     while cursor < limit:
         key = load_i64(pool + cursor * 8)
         if key & 1:
             cursor += 1
             continue
+        if key > furthest:
+            break
         store_i64(pool + cursor * 8, key | 1)
         row = links_address(ix, slot_of_key(key), level)
         if row == 0:
             continue
         scratch[COUNT_HOPS] += 1
-        if mask == 0:
-            count = _add_unvisited(ix, scratch, row, width, ix[N], scratch[EPOCH])
-        else:
+        if mode == WALK_TWO_HOP:
             count = _add_matching(ix, scratch, row, width, ix[N], scratch[EPOCH], mask)
+        else:
+            count = _add_unvisited(ix, scratch, row, width, ix[N], scratch[EPOCH])
         break
     scratch[WALK_CURSOR] = cursor
     return count
 
 
 @inline_kernel
-def _absorb_hop(ix, scratch, level, count, capacity):
+def _match(scratch, key, keep, mask):
+    """Bring a key whose slot matches into the nearest `keep` that do."""
+    if load_u8(mask + slot_of_key(key)) != 0:
+        size = scratch[WALK_MATCHES]
+        if insert_key(scratch[MATCHES], size, keep, key) >= 0:
+            scratch[WALK_MATCHES] = min(size + 1, keep)
+
+
+@inline_kernel
+def _absorb_hop(ix, scratch, level, count, capacity, keep, mask, mode):
     """Bring the `count` slots of a gathered hop into the pool by their distances."""
     pool = scratch[POOL]
     slots = scratch[HOP_SLOTS]
@@ -260,6 +278,8 @@ def _absorb_hop(ix, scratch, level, count, capacity):
     first = cursor + 1
     keys = scratch[HOP_KEYS]
     worst = load_i64(pool + (size - 1) * 8) if size == capacity else _NO_KEY
+    if mode == WALK_FILTERED and scratch[WALK_MATCHES] == keep:
+        worst = min(worst, load_i64(scratch[MATCHES] + (keep - 1) * 8))
     kept = np.int64(0)
     for i in range(count):
         key = make_key(load_f32(distances + i * 4), load_i32(slots + i * 4))
@@ -267,6 +287,8 @@ def _absorb_hop(ix, scratch, level, count, capacity):
         kept += np.int64(key < worst)
     for i in range(kept):
         key = load_i64(keys + i * 8)
+        if mode == WALK_FILTERED:
+            _match(scratch, key, keep, mask)
         place = insert_key(pool, size, capacity, key)
         if place < 0:
             continue
@@ -281,13 +303,22 @@ def _absorb_hop(ix, scratch, level, count, capacity):
     scratch[WALK_COMPUTED] += count
 
 
+@inline_kernel
+def _begin(ix, scratch, level, ef, keep, mask, mode):
+    """Gather the first hop of a started walk."""
+    scratch[WALK_CURSOR] = 0
+    if mode == WALK_FILTERED:
+        scratch[WALK_MATCHES] = 0
+        for i in range(scratch[WALK_SIZE]):
+            _match(scratch, load_i64(scratch[POOL] + i * 8), keep, mask)
+    return _gather_hop(ix, scratch, level, ef, keep, mask, mode)
+
+
 @kernel
-def walk(ix, scratch, partner, lanes, level, ef, capacity, mask, budget):
+def walk(ix, scratch, partner, lanes, level, ef, capacity, keep, mask, mode, budget):
     """Best-first walk on one level, over the started pool of `scratch` and, with two lanes, that of `partner`.
 
-    Ends when none of the nearest `ef` of the pool is unexpanded. The lanes take turns: while the rows that one has
-    asked for are on their way from memory, the other computes. With `mask`, two-hop: only matching slots enter the
-    pool, and rows that do not match are looked through to the rows behind them.
+    The lanes take turns: while the rows that one has asked for are on their way from memory, the other computes.
 
     Parameters
     ----------
@@ -295,27 +326,30 @@ def walk(ix, scratch, partner, lanes, level, ef, capacity, mask, budget):
     lanes : 1 or 2; with 1 `partner` is not touched
     ef : pool positions that are expanded
     capacity : pool positions that are kept, >= ef
-    mask : address of uint8 per slot, or 0 for none
+    keep : WALK_FILTERED: matching slots to find
+    mask : address of uint8 per slot, 1 where it matches; 0 with WALK_ALL
+    mode : WALK_ALL ends when none of the nearest `ef` of the pool is unexpanded.
+        WALK_FILTERED walks over all slots and gathers those that match in MATCHES; it ends when every slot nearer
+        than the furthest of `keep` matches is expanded, so it goes as far as the filter is sparse around the query.
+        WALK_TWO_HOP lets only matching slots into the pool, and looks through the others to the rows behind them.
     budget : distances after which a lane gives up: its WALK_SIZE becomes -1
 
     On return each pool is sorted by code distance and WALK_SIZE says how much it holds.
     """
-    scratch[WALK_CURSOR] = 0
-    mine = _gather_hop(ix, scratch, level, ef, mask)
+    mine = _begin(ix, scratch, level, ef, keep, mask, mode)
     other = np.int64(-1)
     if lanes > 1:
-        partner[WALK_CURSOR] = 0
-        other = _gather_hop(ix, partner, level, ef, mask)
+        other = _begin(ix, partner, level, ef, keep, mask, mode)
     while mine >= 0 or other >= 0:
         if mine >= 0:
-            _absorb_hop(ix, scratch, level, mine, capacity)
-            mine = _gather_hop(ix, scratch, level, ef, mask)
+            _absorb_hop(ix, scratch, level, mine, capacity, keep, mask, mode)
+            mine = _gather_hop(ix, scratch, level, ef, keep, mask, mode)
             if scratch[WALK_COMPUTED] > budget:
                 scratch[WALK_SIZE] = -1
                 mine = np.int64(-1)
         if other >= 0:
-            _absorb_hop(ix, partner, level, other, capacity)
-            other = _gather_hop(ix, partner, level, ef, mask)
+            _absorb_hop(ix, partner, level, other, capacity, keep, mask, mode)
+            other = _gather_hop(ix, partner, level, ef, keep, mask, mode)
             if partner[WALK_COMPUTED] > budget:
                 partner[WALK_SIZE] = -1
                 other = np.int64(-1)
@@ -325,12 +359,11 @@ def walk(ix, scratch, partner, lanes, level, ef, capacity, mask, budget):
 
 
 @kernel
-def rerank_pool(ix, scratch, size, k, depth, mask):
-    """Rerank the first `depth` of the pool that may be returned by exact distance.
+def rerank_pool(ix, scratch, pool, size, k, depth, mask):
+    """Rerank the first `depth` of a sorted pool that may be returned by exact distance.
 
     Leaves the `k` nearest as sorted keys in the results of `scratch` and returns how many there are.
     """
-    pool = scratch[POOL]
     results = scratch[RESULTS]
     query = scratch[QUERY_EXACT]
     slots = scratch[HOP_SLOTS]
@@ -384,7 +417,7 @@ def _start_query(ix, scratch, query):
 
 @kernel
 def search_graph(
-    ix, scratch, partner, queries, count, k, ef, depth, mask, two_hop, budget, out_slots, out_distances
+    ix, scratch, partner, queries, count, k, ef, capacity, depth, mask, mode, budget, out_slots, out_distances
 ):
     """K-NN-SEARCH for `count` queries, two at a time.
 
@@ -392,10 +425,11 @@ def search_graph(
     ----------
     partner : a second scratch; may be `scratch` itself where `count` is 1
     queries : address of float32 (count, dim)
-    ef : pool positions that are expanded
-    depth : how many of the pool are reranked exactly, >= k
-    mask : address of uint8 per slot (1 = may be returned), or 0
-    two_hop : True to keep slots that do not match out of the pool, False to walk over all and return the matching
+    ef : pool positions that are expanded; in a filtered walk, matching slots to find
+    capacity : pool positions that are kept, >= ef
+    depth : how many are reranked exactly, k <= depth <= capacity
+    mask : address of uint8 per slot (1 = may be returned), or 0 with WALK_ALL
+    mode : see `walk`
     budget : distances after which a query gives up
     out_slots, out_distances : addresses of int64 and float32 (count, k), padded with -1 and inf
 
@@ -410,8 +444,8 @@ def search_graph(
     if count > 1:
         partner[COUNT_DISTANCES] = 0
         partner[COUNT_HOPS] = 0
-    capacity = max(ef, depth)
-    walk_mask = mask if two_hop else np.int64(0)
+    expanded = capacity if mode == WALK_FILTERED else np.int64(ef)
+    keep = max(np.int64(ef), np.int64(depth))
     status = np.int64(0)
     i = np.int64(0)
     while i < count and status == 0:
@@ -426,13 +460,16 @@ def search_graph(
                 lanes = np.int64(2)
             else:
                 status += 4 * (i + 1)
-        walk(ix, scratch, partner, lanes, np.int64(0), ef, capacity, walk_mask, budget)
+        walk(ix, scratch, partner, lanes, np.int64(0), expanded, capacity, keep, mask, mode, budget)
         for lane in range(lanes):
             block = scratch if lane == 0 else partner
             if block[WALK_SIZE] < 0:
                 status = np.int64(3 + 4 * (i + lane))
                 break
-            found = rerank_pool(ix, block, block[WALK_SIZE], k, depth, mask)
+            pool, size = block[POOL], block[WALK_SIZE]
+            if mode == WALK_FILTERED:
+                pool, size = block[MATCHES], block[WALK_MATCHES]
+            found = rerank_pool(ix, block, pool, size, k, depth, mask)
             place = i + lane
             write_results(block, found, k, out_slots + place * k * 8, out_distances + place * k * 4)
         i += lanes
