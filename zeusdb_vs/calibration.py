@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +18,35 @@ _JUDGED_ROWS = 32_768
 """Rows among which neighbours are sought: the more there are, the more lie close together, and the harder it is."""
 _QUERIES = 64
 _NEIGHBORS = 10
-_ENOUGH = 0.997
-_ENOUGH_8_BIT = 0.985
-"""Share of the true neighbours that must survive; below it a walk compares the originals."""
 _MARGIN = 1.25
 """The rerank is made this much deeper than the depth that was judged, for an index that grows."""
 
-CHOICES = ((4, 20, _ENOUGH), (4, 40, _ENOUGH), (8, 20, _ENOUGH), (8, 40, _ENOUGH_8_BIT))
-"""Bits, depth of the rerank, share to reach; the cheapest first."""
+
+class CodeKind(NamedTuple):
+    """A kind of code and how deep a rerank makes up for it.
+
+    Attributes
+    ----------
+    bits : per dimension
+    is_rotated : whether vectors are rotated before they are coded, which evens out what dimensions vary
+    rerank : how many of the nearest by code are reranked for 10 neighbours
+    """
+
+    bits: int
+    is_rotated: bool
+    rerank: int
+
+
+_CHOICES = (
+    (CodeKind(4, False, 20), 0.997),
+    (CodeKind(4, True, 20), 0.997),
+    (CodeKind(4, True, 40), 0.995),
+    (CodeKind(8, False, 20), 0.997),
+    (CodeKind(8, True, 20), 0.997),
+    (CodeKind(8, False, 40), 0.985),
+    (CodeKind(8, True, 40), 0.985),
+)
+"""Kinds, cheapest first, and the share of true neighbours each has to keep; else walks compare the originals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +55,21 @@ class Calibration:
 
     Attributes
     ----------
-    bits : 4 or 8; 32 where walks compare originals
-    rerank : how many of the nearest by code are reranked for 10 neighbours
-    kept : for each choice that was tried, (bits, depth), the share of true neighbours among the nearest by code
+    kind : None where walks compare originals
+    rerank : how many of the nearest by code are reranked for 10 neighbours; 0 without codes
+    kept : for each kind that was tried, the share of the true neighbours among the nearest by code
     """
 
-    bits: int
+    kind: CodeKind | None
     rerank: int
-    kept: dict[tuple[int, int], float]
+    kept: dict[CodeKind, float]
 
 
 def choose_codes(
     live: NDArray[np.integer],
     take: Callable[[NDArray[np.int32]], NDArray[np.float32]],
     describe: Callable[[], NDArray[np.int64]],
-    encode: Callable[[int], None],
+    encode: Callable[[CodeKind | None], None],
     form_bytes: int,
     *,
     uniform: bool,
@@ -59,7 +81,7 @@ def choose_codes(
     live : slots that count, ascending, at least one
     take : returns the originals of slots
     describe : returns a descriptor of the vectors as they are
-    encode : writes codes of so many bits; 32 drops them
+    encode : writes codes of a kind; None drops them
     form_bytes : bytes of a query form
     uniform : whether only codes with one step for all dimensions will do, which take 8 bits
     """
@@ -68,20 +90,20 @@ def choose_codes(
     queries = take(own)
     truth = _nearest(rows, own, queries, describe(), form_bytes, None)
     wanted = max(1, sum(map(len, truth)))
-    kept: dict[tuple[int, int], float] = {}
-    written = 32
-    for bits, depth, enough in CHOICES:
-        if uniform and bits == 4:
+    kept: dict[CodeKind, float] = {}
+    written: tuple[int, bool] | None = None
+    for kind, enough in _CHOICES:
+        if uniform and (kind.bits == 4 or kind.is_rotated):
             continue
-        if bits != written:
-            encode(bits)
-            written = bits
-        found = _nearest(rows, own, queries, describe(), form_bytes, depth)
-        kept[bits, depth] = sum(len(a & b) for a, b in zip(truth, found, strict=True)) / wanted
-        if kept[bits, depth] >= enough:
-            return Calibration(bits, int(depth * _MARGIN), kept)
-    encode(32)
-    return Calibration(32, 0, kept)
+        if kind[:2] != written:
+            encode(kind)
+            written = kind[:2]
+        found = _nearest(rows, own, queries, describe(), form_bytes, kind.rerank)
+        kept[kind] = sum(len(a & b) for a, b in zip(truth, found, strict=True)) / wanted
+        if kept[kind] >= enough:
+            return Calibration(kind, int(kind.rerank * _MARGIN), kept)
+    encode(None)
+    return Calibration(None, 0, kept)
 
 
 def _nearest(

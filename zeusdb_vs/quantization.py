@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from zeusdb_vs.arrays import checked_array, checked_number
 from zeusdb_vs.errors import CorruptIndexError
+from zeusdb_vs.kernels.layout import ROTATION_ROUNDS
 
 _CLIP_RANGE = np.linspace(2.0, 5.0, 7)
 """Half-widths, in standard deviations, that the clipping range of a code is chosen from."""
@@ -29,6 +30,7 @@ class ScalarCodec:
     mid, step : float32 (padded,); a dimension that does not vary, and padding, has step 0
     expand_scale : the scale at which a stored row becomes an 8-bit query; with `uniform` the one step
     uniform : whether all dimensions share one step (needed to compare codes by absolute differences)
+    signs : float32 (2, dim) of -1 and 1: what is coded is the vector rotated by them; None where it is not rotated
     """
 
     bits: int
@@ -36,6 +38,7 @@ class ScalarCodec:
     step: NDArray[np.float32]
     expand_scale: float
     uniform: bool
+    signs: NDArray[np.float32] | None = None
 
     @property
     def padded(self) -> int:
@@ -58,12 +61,20 @@ class ScalarCodec:
         return (2**self.bits - 1) / 2
 
     @classmethod
-    def fit(cls, sample: NDArray[np.float32], bits: int, *, uniform: bool, centered: bool) -> ScalarCodec:
+    def fit(
+        cls,
+        sample: NDArray[np.float32],
+        bits: int,
+        *,
+        uniform: bool,
+        centered: bool,
+        signs: NDArray[np.float32] | None = None,
+    ) -> ScalarCodec:
         """Fit the ranges to a sample.
 
         Parameters
         ----------
-        sample : float32 (n, dim), of unit length under cosine
+        sample : float32 (n, dim), of unit length under cosine, and rotated if `signs` are given
         bits : 4 or 8
         uniform : whether all dimensions share one step
         centered : whether queries are taken relative to `mid` (the L2 form)
@@ -99,7 +110,13 @@ class ScalarCodec:
         mid32[:dim], step32[:dim] = mid, step
         extreme = step * top / 2 if centered else np.abs(mid) + step * top / 2
         expand = float(step.max()) if uniform else float((extreme * step).max()) / 127
-        return cls(bits, mid32, step32, expand, uniform)
+        return cls(bits, mid32, step32, expand, uniform, signs)
+
+    @staticmethod
+    def draw_signs(dim: int, seed: int) -> NDArray[np.float32]:
+        """Return random signs for a rotation, float32 (2, dim)."""
+        drawn = np.random.default_rng(seed).integers(0, 2, (ROTATION_ROUNDS, dim))
+        return (2 * drawn - 1).astype(np.float32)
 
     def state(self) -> dict[str, Any]:
         """Return what makes up the codec: named arrays and numbers."""
@@ -109,6 +126,7 @@ class ScalarCodec:
             "mid": self.mid,
             "step": self.step,
             "expand_scale": self.expand_scale,
+            **({} if self.signs is None else {"signs": self.signs}),
         }
 
     @classmethod
@@ -131,11 +149,16 @@ class ScalarCodec:
             raise CorruptIndexError("codes.bin: mid or step is not finite, or a step is negative")
         expand = checked_number(state, "codes.bin", "expand_scale", 0.0, float(np.finfo(np.float32).max))
         uniform = bool(checked_number(state, "codes.bin", "uniform", 0, 1))
+        signs = None
+        if "signs" in state:
+            signs = checked_array(state, "codes.bin", "signs", "<f4", (ROTATION_ROUNDS, dim)).copy()
+            if not (np.abs(signs) == 1).all():
+                raise CorruptIndexError("codes.bin: signs must be -1 or 1")
         # Own copies: kernels keep their addresses.
-        return cls(bits, mid.copy(), step.copy(), expand, uniform)
+        return cls(bits, mid.copy(), step.copy(), expand, uniform, signs)
 
     def decoded(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return what float32 (n, dim) rows become when they are coded and decoded again."""
+        """Return what float32 (n, dim) rows, already rotated if codes are, become when coded and decoded again."""
         dim = rows.shape[1]
         mid, step = self.mid[:dim], self.step[:dim]
         safe = np.where(step > 0, step, np.float32(1))

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeusdb_vs.arrays import checked_array, checked_number
+from zeusdb_vs.calibration import FITTED_ROWS, Calibration, CodeKind, choose_codes
 from zeusdb_vs.chunks import RowTable, chunk_shift
 from zeusdb_vs.errors import CorruptIndexError
 from zeusdb_vs.kernels import layout
 from zeusdb_vs.metrics import Metric
-from zeusdb_vs.calibration import FITTED_ROWS, Calibration, choose_codes
 from zeusdb_vs.quantization import ScalarCodec
 from zeusdb_vs.threads import run_range
 
@@ -21,6 +21,8 @@ LEAST_NORM = 1e-15
 GREATEST_NORM = 1e15
 """Norms beyond these are stored as an inverse of 0: float32 sums over such rows may overflow or lose all digits, so
 kernels take the exact path in float64 for them."""
+
+_ROTATION_SEED = 0x5EED
 
 
 class Vectors:
@@ -60,7 +62,7 @@ class Vectors:
     @property
     def form_bytes(self) -> int:
         """Bytes of a query form, whatever the code."""
-        return layout.QUERY_HEADER + max(4 * self.dim, -(-self.dim // 128) * 128)
+        return layout.QUERY_HEADER + 4 * self.dim + -(-self.dim // 128) * 128
 
     def append(self, vectors: NDArray[np.float32]) -> int:
         """Write float32 (n, dim) originals to the slots behind the last; returns the first of them."""
@@ -80,9 +82,13 @@ class Vectors:
         sample = self.metric.prepare(self.originals.take(slots[:: max(1, -(-len(slots) // FITTED_ROWS))]))
         uniform, centered = self.metric.form == layout.FORM_L1, self.metric.form == layout.FORM_L2
 
-        def encode(bits: int) -> None:
-            fit = ScalarCodec.fit
-            self.set_codec(None if bits == 32 else fit(sample, bits, uniform=uniform, centered=centered))
+        def encode(kind: CodeKind | None) -> None:
+            codec = None
+            if kind is not None:
+                signs = ScalarCodec.draw_signs(self.dim, _ROTATION_SEED) if kind.is_rotated else None
+                rows = sample if signs is None else _rotated(sample, signs)
+                codec = ScalarCodec.fit(rows, kind.bits, uniform=uniform, centered=centered, signs=signs)
+            self.set_codec(codec)
             self.encode()
 
         def describe() -> NDArray[np.int64]:
@@ -164,6 +170,7 @@ class Vectors:
         ix[layout.CODE_MID] = codec.mid.ctypes.data
         ix[layout.CODE_STEP] = codec.step.ctypes.data
         ix[layout.CODE_PADDED] = codec.padded
+        ix[layout.CODE_SIGNS] = 0 if codec.signs is None else codec.signs.ctypes.data
         ix[layout.CODE_EXPAND] = np.float32(codec.expand_scale).view(np.int32)
         if self.biases is not None:
             ix[layout.CODE_BIAS] = self.biases.address
@@ -230,6 +237,14 @@ class Vectors:
         """Bytes reserved for originals and for codes."""
         codes = sum(t.memory_bytes for t in (self.codes, self.biases) if t is not None)
         return {"vectors": self.originals.memory_bytes + self.inverse_norms.memory_bytes, "codes": codes}
+
+
+def _rotated(rows: NDArray[np.float32], signs: NDArray[np.float32]) -> NDArray[np.float32]:
+    from zeusdb_vs.kernels.rotation import rotate_rows
+
+    rotated = np.array(rows, np.float32, order="C")
+    rotate_rows(rotated.ctypes.data, len(rotated), signs.ctypes.data, rotated.shape[1])
+    return rotated
 
 
 def _inverse_norms(rows: NDArray[np.float32]) -> NDArray[np.float32]:

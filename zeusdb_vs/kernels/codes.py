@@ -6,7 +6,7 @@ import numpy as np
 
 from zeusdb_vs.kernels.compile import kernel
 from zeusdb_vs.kernels.distances import HALF_U4, HALF_U8, row_address
-from zeusdb_vs.kernels.intrinsics import f32_at, load_f32, store_f32, u8_at
+from zeusdb_vs.kernels.intrinsics import address_of, f32_at, load_f32, store_f32, u8_at
 from zeusdb_vs.kernels.layout import (
     CHUNK_SHIFT,
     CODE,
@@ -14,6 +14,7 @@ from zeusdb_vs.kernels.layout import (
     CODE_F32,
     CODE_MID,
     CODE_PADDED,
+    CODE_SIGNS,
     CODE_STEP,
     CODE_STRIDE,
     CODE_U4,
@@ -26,6 +27,7 @@ from zeusdb_vs.kernels.layout import (
     SPACE_COSINE,
     VECTORS,
 )
+from zeusdb_vs.kernels.rotation import rotate
 
 
 @kernel
@@ -47,24 +49,30 @@ def encode_rows(ix, start, stop):
         if step[d] > np.float32(0):
             inverse_step[d] = np.float32(1) / step[d]
     levels = np.zeros(padded, np.uint8)
+    values = np.empty(dim, np.float32)
     for slot in range(start, stop):
         row = row_address(ix[VECTORS], slot, shift, dim * 4)
         x = f32_at(row, dim)
-        scale = np.float32(1)
         if ix[SPACE] == SPACE_COSINE:
             scale = load_f32(row_address(ix[INVERSE_NORMS], slot, shift, 4))
-            if scale == np.float32(0):
+            if scale == np.float32(0):  # a norm outside float32's comfort: see vectors.py
                 total = 0.0
                 for d in range(dim):
                     total += np.float64(x[d]) * np.float64(x[d])
-                exact_scale = 1.0 / np.sqrt(total)
+                wide_scale = 1.0 / np.sqrt(total)
                 for d in range(dim):
-                    value = (np.float32(np.float64(x[d]) * exact_scale) - mid[d]) * inverse_step[d] + half
-                    levels[d] = np.uint8(min(most, max(np.float32(0), value)) + np.float32(0.5))
-        if scale != np.float32(0):
+                    values[d] = np.float32(np.float64(x[d]) * wide_scale)
+            else:
+                for d in range(dim):
+                    values[d] = x[d] * scale
+        else:
             for d in range(dim):
-                value = (x[d] * scale - mid[d]) * inverse_step[d] + half
-                levels[d] = np.uint8(min(most, max(np.float32(0), value)) + np.float32(0.5))
+                values[d] = x[d]
+        if ix[CODE_SIGNS] != 0:
+            rotate(address_of(values), ix[CODE_SIGNS], dim)
+        for d in range(dim):
+            value = (values[d] - mid[d]) * inverse_step[d] + half
+            levels[d] = np.uint8(min(most, max(np.float32(0), value)) + np.float32(0.5))
         target = u8_at(row_address(ix[CODES], slot, shift, stride), stride)
         if code == CODE_U4:
             for block in range(padded // 128):

@@ -9,7 +9,7 @@ the step into an 8-bit query `w[d] = round(q[d] * step[d] / s)`, so that a walk 
     FORM_L1    sum |q - x|         = alpha * sum |code(q) - code(x)|      one step for all dimensions
 
 A query form in memory: float32 base, float32 alpha, padding to 64 bytes, then the 8-bit query (8-bit codes for
-FORM_L1, float32 for CODE_F32). Rows in float32 need no form; their distances have the same meaning.
+FORM_L1, float32 for CODE_F32), then room for the rotated query where codes are of rotated vectors. Rows in float32 need no form; their distances have the same meaning.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from zeusdb_vs.kernels.layout import (
     CODE_F32,
     CODE_MID,
     CODE_PADDED,
+    CODE_SIGNS,
     CODE_STEP,
     CODE_STRIDE,
     CODE_U4,
@@ -58,6 +59,7 @@ from zeusdb_vs.kernels.layout import (
     SPACE_L2,
     VECTORS,
 )
+from zeusdb_vs.kernels.rotation import rotate
 
 HALF_U4 = np.float32(7.5)
 HALF_U8 = np.float32(127.5)
@@ -216,6 +218,12 @@ def prepare_query_form(ix, exact, out):
     mid = f32_at(ix[CODE_MID], padded)
     step = f32_at(ix[CODE_STEP], padded)
     half = HALF_U4 if code == CODE_U4 else HALF_U8
+    if ix[CODE_SIGNS] != 0:
+        rotated = f32_at(out + QUERY_HEADER + padded, dim)
+        for d in range(dim):
+            rotated[d] = q[d]
+        rotate(out + QUERY_HEADER + padded, ix[CODE_SIGNS], dim)
+        q = rotated
     if form == FORM_L1:
         codes = u8_at(out + QUERY_HEADER, padded)
         scale = ix_expand(ix)  # the one step of all dimensions

@@ -40,8 +40,10 @@ UPPER_OFFSETS = 20  # row table of int32: row of a slot's level 1 in UPPER, -1 f
 LEVELS = 21  # row table of uint8: top level of each slot; stride 1
 ENTRY_POINT = 22  # slot where a walk starts, -1 in an empty graph
 TOP_LEVEL = 23  # level of the entry point
+CODE_SIGNS = 24  # address of float32 (ROTATION_ROUNDS, DIM) of -1 and 1: codes are of rotated vectors; 0: they are not
 
-SIZE = 24
+SIZE = 28
+ROTATION_ROUNDS = 2
 
 SPACE_COSINE, SPACE_L2, SPACE_L1, SPACE_DOT = 0, 1, 2, 3
 CODE_F32, CODE_U8, CODE_U4 = 0, 1, 2

@@ -58,11 +58,11 @@ from zeusdb_vs.kernels.layout import (
     VISITED,
     VISITED_CAPACITY,
     WALK_COMPUTED,
+    WALK_CURSOR,
     WALK_FILTERED,
     WALK_MATCHES,
-    WALK_TWO_HOP,
-    WALK_CURSOR,
     WALK_SIZE,
+    WALK_TWO_HOP,
     N,
 )
 from zeusdb_vs.kernels.pool import distance_of_key, insert_key, make_key, slot_of_key
