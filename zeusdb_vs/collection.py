@@ -11,6 +11,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -285,12 +286,7 @@ class Collection:
     # Publication
 
     def _describe(self) -> NDArray[np.int64]:
-        ix = np.zeros(layout.SIZE, np.int64)
-        self._vectors.describe(ix)
-        ix[layout.ENTRY_POINT] = -1
-        if self._graph is not None:
-            self._graph.describe(ix)
-        return ix
+        return _descriptor(self._vectors, self._graph)
 
     def _publish(self, n: int) -> None:
         ix = self._describe()
@@ -366,7 +362,7 @@ class Collection:
                 self._calibrate()
             self._vectors.encode()
         assert self._graph is not None
-        self._graph.insert(stop, self._describe, self._scratches, published)
+        self._graph.insert(stop, self._ids.live, self._describe, self._scratches, published)
 
     def _start_graph(self, published: Callable[[int], None]) -> None:
         """Make the graph of an index that was scanned so far; searches go on scanning until it is whole."""
@@ -376,13 +372,10 @@ class Collection:
         scanned = self.view.n
 
         def describe() -> NDArray[np.int64]:
-            ix = np.zeros(layout.SIZE, np.int64)
-            self._vectors.describe(ix)
-            graph.describe(ix)
-            return ix
+            return _descriptor(self._vectors, graph)
 
         if scanned:
-            graph.insert(scanned, describe, self._scratches, lambda _: None)
+            graph.insert(scanned, self._ids.live, describe, self._scratches, lambda _: None)
         self._graph = graph
         if scanned:
             published(scanned)
@@ -465,23 +458,28 @@ class Collection:
         removed = n - len(slots)
         if removed == 0:
             return 0
-        live = self._ids.live
-        if self._graph is not None:
+        live, graph, names = self._ids.live, self._graph, self._ids.names
+        if graph is not None:
             if len(slots) < SMALLEST_GRAPH // 2:
-                self._graph = None
+                graph = None
             else:
                 # Every link to a removed slot is replaced before the slots are numbered anew.
                 everything = np.flatnonzero(~live[:n]).astype(np.int32)
-                self._graph.repair(everything, live, self._describe(), self._scratches, thorough=True)
-                self._graph = self._graph.selected(slots)
-        names = self._ids.names
-        self._ids = Ids.from_names([names[slot] for slot in slots.tolist()])
-        self._vectors = self._vectors.selected(slots)
-        if self._graph is None:
-            self._vectors.set_codec(None)
+                graph.repair(everything, live, self._describe(), self._scratches, thorough=True)
+                graph = graph.selected(slots)
+        ids = Ids.from_names([names[slot] for slot in slots.tolist()])
+        vectors = self._vectors.selected(slots)
+        if graph is None:
+            vectors.set_codec(None)
+        else:
+            graph.connect(ids.live, _descriptor(vectors, graph), self._scratches)
+        records = self._records.take(slots)
+        fields = self._fields.take(slots)
+        # All is there before anything is replaced: an interruption leaves the index as it was.
+        self._graph, self._ids, self._vectors = graph, ids, vectors
+        self._records, self._fields = records, fields
+        if graph is None:
             self.calibration, self._calibrated_at = None, 0
-        self._records = self._records.take(slots)
-        self._fields = self._fields.take(slots)
         self._unrepaired = []
         self._publish(len(slots))
         return removed
@@ -490,14 +488,24 @@ class Collection:
         self, *, m: int | None = None, ef_construction: int | None = None, expected_size: int | None = None
     ) -> int:
         """Build the graph anew, with other parameters where given; returns the records in it."""
-        given = {"m": m, "ef_construction": ef_construction, "expected_size": expected_size}
-        config = replace(self.config, **{name: value for name, value in given.items() if value is not None})
+        config = replace(
+            self.config,
+            m=self.config.m if m is None else m,
+            ef_construction=self.config.ef_construction if ef_construction is None else ef_construction,
+            expected_size=self.config.expected_size if expected_size is None else expected_size,
+        )
         self.compact()
-        self.config = config
-        self._renew_scratches()
         n = self.view.n
-        if n >= SMALLEST_GRAPH or self._graph is not None:
-            self._start_graph(lambda _: None)
+        before = self.config, copy(self._vectors), self.calibration, self._calibrated_at
+        try:
+            self.config = config
+            self._renew_scratches()
+            if n >= SMALLEST_GRAPH or self._graph is not None:
+                self._start_graph(lambda _: None)
+        except BaseException:
+            # The graph that is there goes on with the codes and the parameters that it was built with.
+            self.config, self._vectors, self.calibration, self._calibrated_at = before
+            raise
         self._publish(n)
         return n
 
@@ -869,6 +877,16 @@ class Collection:
             "records": self._records.memory_bytes(),
             "fields": self._fields.memory_bytes(),
         }
+
+
+def _descriptor(vectors: Vectors, graph: HNSWGraph | None) -> NDArray[np.int64]:
+    """Return what kernels need to know of an index; whoever keeps it keeps the parts' tables alive."""
+    ix = np.zeros(layout.SIZE, np.int64)
+    vectors.describe(ix)
+    ix[layout.ENTRY_POINT] = -1
+    if graph is not None:
+        graph.describe(ix)
+    return ix
 
 
 class _Kernels(NamedTuple):

@@ -21,6 +21,7 @@ import llvmlite
 import numba
 from llvmlite import binding
 from numba.core import caching, config
+from numba.core.compiler_lock import global_compiler_lock
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -119,6 +120,15 @@ def _announce_compile() -> None:
         _announced = True
         place = f"cached in {CACHE_FOLDER}" if CACHE_FOLDER else "not cached: no writable cache folder"
         logger.info("compiling kernels for this machine, once (some 20 seconds of CPU time; %s)", place)
+
+
+if hasattr(os, "register_at_fork"):
+    # A thread that compiles or loads kernels holds this lock. A child forked meanwhile would wait for it for ever.
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=global_compiler_lock.release,
+    )
 
 
 class _Locator(caching._CacheLocator):  # type: ignore[misc]
