@@ -12,6 +12,7 @@ Errors name the path to the part at fault, as in ``$and[2].price.$gt``.
 
 from __future__ import annotations
 
+import marshal
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any, Final
@@ -74,6 +75,13 @@ _LIST_GROUPS: Final[dict[str, Callable[..., Filter]]] = {"$and": And, "$or": Or,
 _GROUPS: Final = (*_LIST_GROUPS, "$not")
 _OPERATORS: Final = (*_BARE, "is_missing", *_DOLLAR, "$between", "$not")
 
+_MAX_KNOWN = 256
+_MAX_KNOWN_BYTES = 4096
+_KNOWN: dict[bytes, Filter] = {}
+"""Trees of filters parsed lately: programs ask with the same few filters, and parsing one costs as much as a narrow
+search."""
+_PLAIN_TYPES: Final = frozenset({str, int, float, bool, type(None)})
+
 
 def parse_filter(filter: Mapping[str, Any] | Filter) -> Filter:
     """Turn a filter in dict form into a checked tree; a filter object is returned as it is.
@@ -94,6 +102,12 @@ def parse_filter(filter: Mapping[str, Any] | Filter) -> Filter:
         An operator or ``$key`` is unknown, an operand has the wrong type, or a limit is broken: groups nested
         more than `MAX_DEPTH` deep, or more than `MAX_TERMS` terms.
     """
+    key = b""
+    if type(filter) is dict:
+        key = _key_of(filter)
+        known = _KNOWN.get(key)
+        if known is not None:
+            return known
     if isinstance(filter, Filter):
         return filter
     if not isinstance(filter, Mapping):
@@ -101,7 +115,42 @@ def parse_filter(filter: Mapping[str, Any] | Filter) -> Filter:
             f"a filter is a dict or a filter object, got {_seen(filter)}; "
             "write {'field': value} or {'field': {'operator': value}}"
         )
-    return _Parser().mapping(filter, "", 0)
+    tree = _Parser().mapping(filter, "", 0)
+    # Equal bytes before and after: no other thread has changed the filter while it was read.
+    if 0 < len(key) <= _MAX_KNOWN_BYTES and _is_plain(filter) and _key_of(filter) == key:
+        if len(_KNOWN) >= _MAX_KNOWN:
+            _KNOWN.clear()
+        _KNOWN[key] = tree
+    return tree
+
+
+def _key_of(filter: Any) -> bytes:
+    """Return bytes that tell plain filters apart, b"" for what has none; nothing ever reads them back.
+
+    Marshalled, for that is a tenth of the time of parsing and keeps apart what Python calls equal: 1, 1.0 and True, the
+    order of keys, tuple and list.
+    """
+    try:
+        return marshal.dumps(filter)
+    except ValueError:  # holds a date, a filter object, anything foreign
+        return b""
+
+
+def _is_plain(filter: Mapping[str, Any]) -> bool:
+    """Whether a filter holds plain values only: of NumPy's scalars the bytes do not tell the type."""
+    waiting: list[Any] = [filter]
+    for _ in range(_MAX_KNOWN_BYTES):
+        if not waiting:
+            return True
+        value = waiting.pop()
+        if type(value) is dict:
+            waiting += value.keys()
+            waiting += value.values()
+        elif type(value) in (list, tuple):
+            waiting += value
+        elif type(value) not in _PLAIN_TYPES:
+            return False
+    return False
 
 
 class _Parser:
