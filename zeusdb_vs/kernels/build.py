@@ -69,7 +69,8 @@ _BLOCK = 256
 def prune_pool(ix, scratch, size, most, fill):
     """SELECT-NEIGHBORS-HEURISTIC over the sorted pool.
 
-    A candidate is accepted when it is nearer to the target than to every neighbour accepted before it; then the
+    A candidate is accepted when it is nearer to the target than to every neighbour accepted before it (or as near,
+    where that neighbour is nearer still); then the
     nearest of the rejected fill up to `fill` places (keepPrunedConnections). Each accepted one is compared with all
     candidates still in the running at once, and takes those it occludes out of it.
 
@@ -97,6 +98,7 @@ def prune_pool(ix, scratch, size, most, fill):
     count = np.int64(0)
     while running > 0 and count < most:
         slot = load_i32(slots)
+        own = distance_of_key(load_i64(keys))
         store_i32(chosen + count * 4, slot)
         count += 1
         if count == most or running == 1:
@@ -108,7 +110,9 @@ def prune_pool(ix, scratch, size, most, fill):
             key = load_i64(keys + i * 8)
             store_i64(keys + kept * 8, key)
             store_i32(slots + kept * 4, slot_of_key(key))
-            kept += np.int64(load_f32(distances + i * 4 - 4) > distance_of_key(key))
+            between, distance = load_f32(distances + i * 4 - 4), distance_of_key(key)
+            # As far from both: the accepted one is a copy of the target, which must not hide all the rest.
+            kept += np.int64(between > distance or (between == distance and distance > own))
         running = kept
     accepted = count
     passed = np.int64(0)
