@@ -18,6 +18,8 @@ _JUDGED_ROWS = 32_768
 """Rows among which neighbours are sought: the more there are, the more lie close together, and the harder it is."""
 _QUERIES = 64
 _NEIGHBORS = 10
+_SMALLEST_DIM = 48
+"""Below this a padded code row is not much smaller than the vector itself."""
 _MARGIN = 1.25
 """The rerank is made this much deeper than the depth that was judged, for an index that grows."""
 
@@ -93,7 +95,7 @@ def choose_codes(
     kept: dict[CodeKind, float] = {}
     written: tuple[int, bool] | None = None
     for kind, enough in _CHOICES:
-        if uniform and (kind.bits == 4 or kind.is_rotated):
+        if queries.shape[1] < _SMALLEST_DIM or (uniform and (kind.bits == 4 or kind.is_rotated)):
             continue
         if kind[:2] != written:
             encode(kind)

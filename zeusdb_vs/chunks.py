@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -20,7 +21,7 @@ def chunk_shift(dim: int) -> int:
     return shift
 
 
-def aligned_empty(rows: int, width: int, dtype: np.dtype) -> NDArray:
+def aligned_empty(rows: int, width: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return an uninitialised C-order (rows, width) array that starts on a 64-byte boundary."""
     size = rows * width * dtype.itemsize
     buffer = np.empty(size + 64, np.uint8)
@@ -52,12 +53,12 @@ class RowTable:
         self.shift = shift
         self.fill = fill
         self.stride = width * self.dtype.itemsize
-        self.chunks: list[NDArray] = []
+        self.chunks: list[NDArray[Any]] = []
         self.table: NDArray[np.int64] = np.zeros(1, np.int64)
         self.address = int(self.table.ctypes.data)
 
     @classmethod
-    def from_rows(cls, rows: NDArray, shift: int, fill: int | None = None) -> RowTable:
+    def from_rows(cls, rows: NDArray[Any], shift: int, fill: int | None = None) -> RowTable:
         """Take over a (n, width) array, mapped or not: whole chunks are views of it, the last part is copied."""
         table = cls(rows.dtype, rows.shape[1], shift, fill)
         size = 1 << shift
@@ -78,7 +79,7 @@ class RowTable:
         """Bytes the chunks reserve; pages never written are not resident."""
         return sum(chunk.nbytes for chunk in self.chunks)
 
-    def _add(self, chunks: Sequence[NDArray]) -> None:
+    def _add(self, chunks: Sequence[NDArray[Any]]) -> None:
         self.chunks.extend(chunks)
         # At least one entry: an empty array has no address to speak of.
         table = np.zeros(max(1, len(self.chunks)), np.int64)
@@ -99,7 +100,7 @@ class RowTable:
             added.append(chunk)
         self._add(added)
 
-    def spans(self, start: int, stop: int) -> Iterator[tuple[int, NDArray]]:
+    def spans(self, start: int, stop: int) -> Iterator[tuple[int, NDArray[Any]]]:
         """Yield (first row, view) for the pieces of rows `start .. stop`, in order."""
         while start < stop:
             chunk = self.chunks[start >> self.shift]
@@ -108,17 +109,17 @@ class RowTable:
             yield start, chunk[inside : inside + count]
             start += count
 
-    def write(self, start: int, rows: NDArray) -> None:
+    def write(self, start: int, rows: NDArray[Any]) -> None:
         """Write rows `start .. start + len(rows)`, for which there is room."""
         for first, view in self.spans(start, start + len(rows)):
             view[...] = rows[first - start : first - start + len(view)]
 
-    def row(self, slot: int) -> NDArray:
+    def row(self, slot: int) -> NDArray[Any]:
         """Return a view of one row."""
-        row: NDArray = self.chunks[slot >> self.shift][slot & ((1 << self.shift) - 1)]
+        row: NDArray[Any] = self.chunks[slot >> self.shift][slot & ((1 << self.shift) - 1)]
         return row
 
-    def take(self, slots: NDArray[np.integer]) -> NDArray:
+    def take(self, slots: NDArray[np.integer]) -> NDArray[Any]:
         """Return a copy of the rows of `slots`, shape (len(slots), width)."""
         out = np.empty((len(slots), self.width), self.dtype)
         where = np.asarray(slots) >> self.shift
@@ -137,6 +138,6 @@ class RowTable:
             table.write(start, self.take(slots[start : start + step]))
         return table
 
-    def pieces(self, n: int) -> list[NDArray]:
+    def pieces(self, n: int) -> list[NDArray[Any]]:
         """Return the chunks that hold rows `0 .. n`, the last one cut: for writing them as one array."""
         return [view for _, view in self.spans(0, n)]

@@ -38,8 +38,10 @@ logger = logging.getLogger("zeusdb_vs")
 
 SMALLEST_GRAPH = 4096
 """Below this many slots every search is an exact scan: no graph, no codes, nothing to compile."""
-RECALIBRATION_GROWTH = 4
-"""Codes are chosen again each time the index is this many times as large as when they were chosen."""
+_RECALIBRATION_GROWTH = 3
+"""Codes are chosen again when the index has grown by this many times what it was when they were chosen."""
+_MISFITS_LEAST, _MISFITS_SHARE = 64, 0.01
+"""And when more slots than these, beyond the usual, have values far outside the range of the codes."""
 _COMPACT_SHARE = 0.25
 _COMPACT_LEAST = 1024
 _QUERY_GRAIN = 8
@@ -266,6 +268,7 @@ class Collection:
         self.calibration: Calibration | None = None
         self._version = 0
         self._calibrated_at = 0
+        self._misfits = 0
         self._start_empty()
         self._publish(0)
 
@@ -278,6 +281,7 @@ class Collection:
         self._unrepaired: list[NDArray[np.int32]] = []
         self.calibration = None
         self._calibrated_at = 0
+        self._misfits = 0
         self._renew_scratches()
 
     def _renew_scratches(self) -> None:
@@ -358,9 +362,14 @@ class Collection:
         if self._graph is None:
             self._start_graph(published)
         else:
-            if stop >= RECALIBRATION_GROWTH * self._calibrated_at:
+            self._misfits += self._vectors.encode()
+            # Codes serve the data they were chosen for: a larger index, or vectors of another kind, need others.
+            added = stop - self._calibrated_at
+            usual = self._vectors.misfits * added // self._calibrated_at
+            if added > _RECALIBRATION_GROWTH * self._calibrated_at or (
+                self._misfits > max(_MISFITS_LEAST, _MISFITS_SHARE * stop) + 2 * usual
+            ):
                 self._calibrate()
-            self._vectors.encode()
         assert self._graph is not None
         self._graph.insert(stop, self._ids.live, self._describe, self._scratches, published)
 
@@ -384,6 +393,7 @@ class Collection:
         started = time.perf_counter()
         self.calibration = self._vectors.calibrate(self._ids.live)
         self._calibrated_at = self._vectors.count
+        self._misfits = 0
         logger.debug("codes chosen in %.2f s: %s", time.perf_counter() - started, self.calibration)
 
     def _withdraw(self, first: int, claimed: int) -> None:

@@ -23,6 +23,9 @@ LARGEST_BATCH = 4096
 MOST_LEVELS = 16
 _WIDE_SHARE = 0.2
 """An add of at least this share of what is there prunes in wide rows; a smaller one in place."""
+_CONNECT_EF = 64
+_CONNECT_ROUNDS = 4
+_CONNECT_LEAST, _CONNECT_SHARE = 1024, 1 / 16
 _FIND_GRAIN = 8
 _LINK_GRAIN = 64
 """Slots and targets a thread takes at least: less is done sooner than handed over."""
@@ -77,6 +80,7 @@ class HNSWGraph:
         self.upper_offsets = RowTable(np.int32, 1, shift, fill=-1)
         self.levels = RowTable(np.uint8, 1, shift, fill=0)
         self.upper_count = 0
+        self._unconnected = 0  # slots linked since all were last seen to be reachable
 
     def describe(self, ix: NDArray[np.int64]) -> None:
         """Write what kernels need to know of the graph into a descriptor."""
@@ -121,6 +125,7 @@ class HNSWGraph:
     def insert(
         self,
         stop: int,
+        live: NDArray[np.bool_],
         describe: Callable[[], NDArray[np.int64]],
         scratches: ScratchPool,
         published: Callable[[int], None],
@@ -129,6 +134,7 @@ class HNSWGraph:
 
         Parameters
         ----------
+        live : bool (>= stop,)
         describe : returns a fresh descriptor of the index as it is
         scratches : working memory
         published : called after each batch with the slots that are now in the graph
@@ -142,14 +148,17 @@ class HNSWGraph:
                 size = min(
                     LARGEST_BATCH, max(SMALLEST_BATCH, int(self.count * BATCH_FRACTION)), stop - self.count
                 )
-                self._insert_batch(self.count + size, describe(), scratches)
+                self._insert_batch(self.count + size, live, describe(), scratches)
                 published(self.count)
         finally:
             if wide:
                 self._narrow(describe(), scratches)
+                self.connect(live, describe(), scratches)
         published(self.count)
 
-    def _insert_batch(self, stop: int, ix: NDArray[np.int64], scratches: ScratchPool) -> None:
+    def _insert_batch(
+        self, stop: int, live: NDArray[np.bool_], ix: NDArray[np.int64], scratches: ScratchPool
+    ) -> None:
         from zeusdb_vs.kernels import build
 
         first, count = self.count, stop - self.count
@@ -206,6 +215,8 @@ class HNSWGraph:
             scratches.give(scratch)
 
         run_range(link, len(begins), _LINK_GRAIN)
+        if first:
+            self._connect_batch(first, stop, live, ix, scratches)
         highest = int(levels.max())
         if highest > self.top_level:
             self.top_level = highest
@@ -238,6 +249,58 @@ class HNSWGraph:
 
         run_range(prune, self.count, 256)
         self.links = narrow
+
+    def _connect_batch(
+        self,
+        first: int,
+        stop: int,
+        live: NDArray[np.bool_],
+        ix: NDArray[np.int64],
+        scratches: ScratchPool,
+    ) -> None:
+        from zeusdb_vs.kernels import repair
+
+        ix[layout.N] = stop
+        scratch = scratches.take(stop, _CONNECT_EF, 1)
+        marks, queue = np.zeros(stop - first, np.uint8), np.empty(stop - first, np.int32)
+        repair.connect_batch(
+            ix, scratch.block, first, marks.ctypes.data, queue.ctypes.data, live.ctypes.data, _CONNECT_EF
+        )
+        scratches.give(scratch)
+        # A link set may have cost another slot its last one, as may pruning: looked for now and then.
+        self._unconnected += stop - first
+        if self._unconnected > max(_CONNECT_LEAST, stop * _CONNECT_SHARE):
+            self.count = stop
+            self.connect(live, ix, scratches)
+
+    def connect(self, live: NDArray[np.bool_], ix: NDArray[np.int64], scratches: ScratchPool) -> int:
+        """Link the live slots that walks cannot reach; returns the links set.
+
+        Parameters
+        ----------
+        live : bool (>= count,)
+        ix : a descriptor of the index
+        """
+        from zeusdb_vs.kernels import repair
+
+        if self.count == 0:
+            return 0
+        ix[layout.N] = self.count
+        scratch = scratches.take(self.count, _CONNECT_EF, 1)
+        queue = np.empty(self.count, np.int32)
+        added = 0
+        # A link set may cost another slot its last one, so what is reachable is looked at again.
+        for _ in range(_CONNECT_ROUNDS):
+            marks = np.zeros(self.count, np.uint8)
+            addresses = (marks.ctypes.data, queue.ctypes.data)
+            repair.mark_reachable(ix, self.entry_point, 0, *addresses)
+            links = repair.connect_unreached(ix, scratch.block, *addresses, live.ctypes.data, _CONNECT_EF)
+            added += links
+            if links == 0:
+                break
+        scratches.give(scratch)
+        self._unconnected = 0
+        return added
 
     def repair(
         self,

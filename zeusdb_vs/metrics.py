@@ -76,18 +76,24 @@ class Metric:
     def _wide_distance(self, query: NDArray[np.float32], vector: NDArray[np.float32]) -> np.float32:
         a, b = query.astype(np.float64), vector.astype(np.float64)
         if self.name == "l2":
-            return np.float32(math.sqrt((a - b) @ (a - b)))
+            return _as_float32(math.sqrt((a - b) @ (a - b)))
         if self.name == "l1":
-            return np.float32(np.abs(a - b).sum())
-        return np.float32(1 - a @ b) if self.name == "dot" else _cosine_distance(a, b)
+            return _as_float32(float(np.abs(a - b).sum()))
+        return _as_float32(1 - float(a @ b)) if self.name == "dot" else _cosine_distance(a, b)
 
 
 _LEAST_ROOT = np.float32(1e-15)
 """Euclidean distances below this come from squares that float32 cannot hold in full."""
 
 
+def _as_float32(value: float) -> np.float32:
+    narrow: np.float32 = np.float32(value)
+    return narrow
+
+
 def _cosine_distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> np.float32:
-    return np.float32(max(0.0, 1 - (a @ b) / (math.sqrt(a @ a) * math.sqrt(b @ b))))
+    cosine = float(a @ b) / (math.sqrt(a @ a) * math.sqrt(b @ b))
+    return _as_float32(max(0.0, 1 - cosine))
 
 
 METRICS = {

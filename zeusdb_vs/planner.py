@@ -70,9 +70,7 @@ def scan_plan(k: int, rerank: int) -> Plan:
     return Plan("scan", WALK_ALL, 0, depth, depth, 0)
 
 
-def plan(
-    *, n: int, matches: int, k: int, ef: int | None, row_bytes: int, rerank: int, masked: bool
-) -> Plan:
+def plan(*, n: int, matches: int, k: int, ef: int | None, row_bytes: int, rerank: int, masked: bool) -> Plan:
     """Choose the cheapest way through an index with a graph that keeps recall.
 
     Parameters

@@ -58,7 +58,7 @@ class ScalarCodec:
     @property
     def half(self) -> float:
         """Code of the middle of the range."""
-        return (2**self.bits - 1) / 2
+        return float(2**self.bits - 1) / 2
 
     @classmethod
     def fit(

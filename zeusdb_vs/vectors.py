@@ -39,6 +39,7 @@ class Vectors:
     coded : slots whose codes are written
     codec : how rows are coded; None while they are not (small indexes) or where codes cannot keep recall
     rerank : how many of the nearest by code are reranked for 10 neighbours; 0 without codes
+    misfits : slots that did not fit the codes when these were chosen
     """
 
     def __init__(self, dim: int, metric: Metric) -> None:
@@ -49,6 +50,7 @@ class Vectors:
         self.coded = 0
         self.codec: ScalarCodec | None = None
         self.rerank = 0
+        self.misfits = 0
         self.originals = RowTable(np.float32, dim, self.shift)
         self.inverse_norms = RowTable(np.float32, 1, self.shift)
         self.codes: RowTable | None = None
@@ -89,7 +91,7 @@ class Vectors:
                 rows = sample if signs is None else _rotated(sample, signs)
                 codec = ScalarCodec.fit(rows, kind.bits, uniform=uniform, centered=centered, signs=signs)
             self.set_codec(codec)
-            self.encode()
+            self.misfits = self.encode()
 
         def describe() -> NDArray[np.int64]:
             ix = np.zeros(layout.SIZE, np.int64)
@@ -112,8 +114,9 @@ class Vectors:
             if self.metric.form == layout.FORM_L2:
                 self.biases = RowTable(np.float32, 1, self.shift)
 
-    def encode(self) -> None:
-        """Write the codes of the slots that have none yet."""
+    def encode(self) -> int:
+        """Write the codes of the slots that have none yet; returns how many of them the codes do not fit."""
+        misfits: list[int] = []
         if self.codes is not None:
             from zeusdb_vs.kernels import codes
 
@@ -123,12 +126,13 @@ class Vectors:
             ix = np.zeros(layout.SIZE, np.int64)
             self.describe(ix)
             first = self.coded
-            run_range(
-                lambda start, stop: codes.encode_rows(ix, first + start, first + stop),
-                self.count - first,
-                1024,
-            )
+
+            def piece(start: int, stop: int) -> None:
+                misfits.append(codes.encode_rows(ix, first + start, first + stop))
+
+            run_range(piece, self.count - first, 1024)
         self.coded = self.count
+        return sum(misfits)
 
     def selected(self, slots: NDArray[np.integer]) -> Vectors:
         """Return a copy that holds the given slots only, in the given order."""
@@ -147,7 +151,8 @@ class Vectors:
 
     def get(self, slot: int) -> NDArray[np.float32]:
         """Return a copy of the original of `slot`, exactly as it was given."""
-        return self.originals.row(slot).copy()
+        vector: NDArray[np.float32] = self.originals.row(slot).copy()
+        return vector
 
     def describe(self, ix: NDArray[np.int64]) -> None:
         """Write what kernels need to know of the vectors into a descriptor."""
@@ -186,7 +191,11 @@ class Vectors:
             "vectors": {"vectors": self.originals.pieces(self.count) or [np.empty((0, self.dim), np.float32)]}
         }
         if self.codec is not None and self.codes is not None:
-            state["codes"] = {**self.codec.state(), "rerank": self.rerank, "codes": self.codes.pieces(self.count)}
+            state["codes"] = {
+                **self.codec.state(),
+                "rerank": self.rerank,
+                "codes": self.codes.pieces(self.count),
+            }
             if self.biases is not None:
                 state["codes"]["biases"] = self.biases.pieces(self.count)
         return state

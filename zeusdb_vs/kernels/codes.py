@@ -29,13 +29,20 @@ from zeusdb_vs.kernels.layout import (
 )
 from zeusdb_vs.kernels.rotation import rotate
 
+_MISFIT = np.float32(50)
+"""A row whose clipped-off squares are this many times what rounding costs it does not fit the codes."""
+
 
 @kernel
 def encode_rows(ix, start, stop):
-    """Write the codes, and under FORM_L2 the squared norms of the decoded rows, of slots `start .. stop`."""
+    """Write the codes, and under FORM_L2 the squared norms of the decoded rows, of slots `start .. stop`.
+
+    Returns how many of them do not fit the ranges: clipping costs them far more than rounding does.
+    """
     code = ix[CODE]
+    misfits = np.int64(0)
     if code == CODE_F32:
-        return
+        return misfits
     dim = ix[DIM]
     shift = ix[CHUNK_SHIFT]
     padded = ix[CODE_PADDED]
@@ -44,6 +51,10 @@ def encode_rows(ix, start, stop):
     stride = ix[CODE_STRIDE]
     half = HALF_U4 if code == CODE_U4 else HALF_U8
     most = half + half
+    # What rounding costs a row on average, in squared steps of each dimension: step^2 / 12.
+    rounding = np.float32(0)
+    for d in range(dim):
+        rounding += step[d] * step[d] / np.float32(12)
     inverse_step = np.zeros(padded, np.float32)
     for d in range(padded):
         if step[d] > np.float32(0):
@@ -70,6 +81,12 @@ def encode_rows(ix, start, stop):
                 values[d] = x[d]
         if ix[CODE_SIGNS] != 0:
             rotate(address_of(values), ix[CODE_SIGNS], dim)
+        clipped = np.float32(0)
+        for d in range(dim):
+            excess = max(np.float32(0), abs(values[d] - mid[d]) - step[d] * half)
+            clipped += excess * excess
+        if clipped > _MISFIT * rounding:
+            misfits += 1
         for d in range(dim):
             value = (values[d] - mid[d]) * inverse_step[d] + half
             levels[d] = np.uint8(min(most, max(np.float32(0), value)) + np.float32(0.5))
@@ -89,3 +106,4 @@ def encode_rows(ix, start, stop):
                 value = step[d] * (np.float32(levels[d]) - half)
                 squared += value * value
             store_f32(row_address(ix[CODE_BIAS], slot, shift, 4), squared)
+    return misfits

@@ -9,7 +9,8 @@ the step into an 8-bit query `w[d] = round(q[d] * step[d] / s)`, so that a walk 
     FORM_L1    sum |q - x|         = alpha * sum |code(q) - code(x)|      one step for all dimensions
 
 A query form in memory: float32 base, float32 alpha, padding to 64 bytes, then the 8-bit query (8-bit codes for
-FORM_L1, float32 for CODE_F32), then room for the rotated query where codes are of rotated vectors. Rows in float32 need no form; their distances have the same meaning.
+FORM_L1, float32 for CODE_F32), then room for the rotated query where codes are of rotated vectors. Rows in float32
+need no form; their distances have the same meaning.
 """
 
 from __future__ import annotations

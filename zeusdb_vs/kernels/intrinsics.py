@@ -48,6 +48,9 @@ if JIT_DISABLED:
     def store_u16(address: int, value: int) -> None:
         ctypes.c_uint16.from_address(int(address)).value = int(value)
 
+    def store_u8(address: int, value: int) -> None:
+        ctypes.c_uint8.from_address(int(address)).value = int(value)
+
     def store_f32(address: int, value: float) -> None:
         ctypes.c_float.from_address(int(address)).value = float(value)
 
@@ -126,6 +129,7 @@ else:
     store_i64 = _make_store(_I64, types.int64, _same)
     store_i32 = _make_store(ir.IntType(32), types.int64, lambda b, v: b.trunc(v, ir.IntType(32)))
     store_u16 = _make_store(ir.IntType(16), types.int64, lambda b, v: b.trunc(v, ir.IntType(16)))
+    store_u8 = _make_store(ir.IntType(8), types.int64, lambda b, v: b.trunc(v, ir.IntType(8)))
     store_f32 = _make_store(ir.FloatType(), types.float32, _same)
 
     @intrinsic  # type: ignore[untyped-decorator]

@@ -40,7 +40,9 @@ UPPER_OFFSETS = 20  # row table of int32: row of a slot's level 1 in UPPER, -1 f
 LEVELS = 21  # row table of uint8: top level of each slot; stride 1
 ENTRY_POINT = 22  # slot where a walk starts, -1 in an empty graph
 TOP_LEVEL = 23  # level of the entry point
-CODE_SIGNS = 24  # address of float32 (ROTATION_ROUNDS, DIM) of -1 and 1: codes are of rotated vectors; 0: they are not
+CODE_SIGNS = (
+    24  # address of float32 (ROTATION_ROUNDS, DIM) of -1 and 1: codes are of rotated vectors; 0: they are not
+)
 
 SIZE = 28
 ROTATION_ROUNDS = 2
