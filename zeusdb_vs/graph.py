@@ -148,7 +148,7 @@ class HNSWGraph:
                 size = min(
                     LARGEST_BATCH, max(SMALLEST_BATCH, int(self.count * BATCH_FRACTION)), stop - self.count
                 )
-                self._insert_batch(self.count + size, live, describe(), scratches)
+                self._insert_batch(self.count + size, wide, live, describe(), scratches)
                 published(self.count)
         finally:
             if wide:
@@ -157,7 +157,7 @@ class HNSWGraph:
         published(self.count)
 
     def _insert_batch(
-        self, stop: int, live: NDArray[np.bool_], ix: NDArray[np.int64], scratches: ScratchPool
+        self, stop: int, is_wide: bool, live: NDArray[np.bool_], ix: NDArray[np.int64], scratches: ScratchPool
     ) -> None:
         from zeusdb_vs.kernels import build
 
@@ -190,11 +190,15 @@ class HNSWGraph:
         room = count * self.links.width + int(levels.sum()) * self.upper.width
         targets = np.empty(room, np.int64)
         sources = np.empty(room, np.int32)
-        edges = build.collect_edges(ix, slots_address, count, targets.ctypes.data, sources.ctypes.data)
+        # Where nothing is pruned until all are in, every link is offered back; else the first M, which count most.
+        offered = self.links.width if is_wide else self.m
+        edges = build.collect_edges(
+            ix, slots_address, count, offered, targets.ctypes.data, sources.ctypes.data
+        )
         order = np.argsort(targets[:edges], kind="stable")
         targets, sources = targets[:edges][order], sources[:edges][order]
-        begins = np.flatnonzero(np.diff(targets, prepend=-1)).astype(np.int64)
-        groups = np.append(begins, edges)
+        changes = np.flatnonzero(targets[1:] != targets[:-1]) + 1
+        groups = np.concatenate(([0], changes, [edges])).astype(np.int64) if edges else np.zeros(1, np.int64)
         targets_address, sources_address = targets.ctypes.data, sources.ctypes.data
         groups_address = groups.ctypes.data
 
@@ -214,7 +218,7 @@ class HNSWGraph:
             )
             scratches.give(scratch)
 
-        run_range(link, len(begins), _LINK_GRAIN)
+        run_range(link, len(groups) - 1, _LINK_GRAIN)
         if first:
             self._connect_batch(first, stop, live, ix, scratches)
         highest = int(levels.max())

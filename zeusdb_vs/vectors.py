@@ -49,6 +49,7 @@ class Vectors:
         self.count = 0
         self.coded = 0
         self.codec: ScalarCodec | None = None
+        self._codec_addresses = (0, 0, 0)
         self.rerank = 0
         self.misfits = 0
         self.originals = RowTable(np.float32, dim, self.shift)
@@ -109,10 +110,18 @@ class Vectors:
         self.codec = codec
         self.coded = 0
         self.codes = self.biases = None
+        self._note_addresses()
         if codec is not None:
             self.codes = RowTable(np.uint8, codec.row_bytes, self.shift)
             if self.metric.form == layout.FORM_L2:
                 self.biases = RowTable(np.float32, 1, self.shift)
+
+    def _note_addresses(self) -> None:
+        """Look the codec's addresses up once: a descriptor is made for every publication."""
+        codec = self.codec
+        if codec is not None:
+            signs = 0 if codec.signs is None else int(codec.signs.ctypes.data)
+            self._codec_addresses = (int(codec.mid.ctypes.data), int(codec.step.ctypes.data), signs)
 
     def encode(self) -> int:
         """Write the codes of the slots that have none yet; returns how many of them the codes do not fit."""
@@ -143,6 +152,7 @@ class Vectors:
             copy.inverse_norms = self.inverse_norms.selected(slots)
         if self.coded == self.count:
             copy.codec = self.codec
+            copy._note_addresses()
             copy.rerank = self.rerank
             copy.codes = None if self.codes is None else self.codes.selected(slots)
             copy.biases = None if self.biases is None else self.biases.selected(slots)
@@ -172,10 +182,8 @@ class Vectors:
         ix[layout.CODES] = self.codes.address
         ix[layout.CODE_STRIDE] = codec.row_bytes
         ix[layout.CODE_BLOCKS] = codec.blocks
-        ix[layout.CODE_MID] = codec.mid.ctypes.data
-        ix[layout.CODE_STEP] = codec.step.ctypes.data
+        ix[layout.CODE_MID], ix[layout.CODE_STEP], ix[layout.CODE_SIGNS] = self._codec_addresses
         ix[layout.CODE_PADDED] = codec.padded
-        ix[layout.CODE_SIGNS] = 0 if codec.signs is None else codec.signs.ctypes.data
         ix[layout.CODE_EXPAND] = np.float32(codec.expand_scale).view(np.int32)
         if self.biases is not None:
             ix[layout.CODE_BIAS] = self.biases.address
@@ -231,6 +239,7 @@ class Vectors:
             if codec.uniform != (metric.form == layout.FORM_L1):
                 raise CorruptIndexError("codes.bin: the codes are those of another space")
             vectors.codec = codec
+            vectors._note_addresses()
             vectors.rerank = int(checked_number(state["codes"], "codes.bin", "rerank", 1, 4096))
             codes = checked_array(state["codes"], "codes.bin", "codes", "|u1", (count, codec.row_bytes))
             vectors.codes = RowTable.from_rows(codes, vectors.shift)

@@ -262,8 +262,12 @@ def find_neighbors(
 
 
 @kernel
-def collect_edges(ix, slots, count, targets, sources):
+def collect_edges(ix, slots, count, offered, targets, sources):
     """Phase B: write the reverse edges of `slots` as int64 keys `level << 32 | target` and int32 sources.
+
+    Parameters
+    ----------
+    offered : links of a row that are offered back at most, the first ones
 
     Returns how many there are; the keys' buffers hold at least the links of all rows.
     """
@@ -274,7 +278,7 @@ def collect_edges(ix, slots, count, targets, sources):
         level = load_u8(row_address(ix[LEVELS], slot, shift, 1))
         for at in range(level + 1):
             row = links_address(ix, slot, at)
-            for j in range(links_width(ix, at)):
+            for j in range(min(offered, links_width(ix, at))):
                 target = load_i32(row + j * 4)
                 if target < 0:
                     break
