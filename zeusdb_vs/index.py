@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, cast
@@ -17,12 +18,14 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from zeusdb_vs.binding import Binding, Reader
 from zeusdb_vs.checks import check_bool, check_int, check_str_list
 from zeusdb_vs.coerce import as_one_query, read_queries
 from zeusdb_vs.collection import Collection, SearchResult, View
 from zeusdb_vs.documents import check_document, encode_checked
 from zeusdb_vs.errors import (
     ArgumentTypeError,
+    ClosedIndexError,
     ConfigurationError,
     ReadOnlyError,
     RecordNotFoundError,
@@ -58,7 +61,7 @@ from zeusdb_vs.reports import (
     statistics,
 )
 from zeusdb_vs.results import AddResult, ExplainedHits, IndexStats, ReadBenchmark
-from zeusdb_vs.snapshots import IndexState, load_snapshot, save_snapshot, take_snapshot
+from zeusdb_vs.snapshots import IndexState, save_snapshot, take_snapshot
 
 logger = logging.getLogger("zeusdb_vs")
 
@@ -90,20 +93,31 @@ class HNSWIndex:
 
     __slots__ = (
         "__weakref__",
+        "_binding",
         "_collection",
+        "_finalizer",
         "_lock",
         "_read_only",
         "_saved_at",
         "_state",
     )
 
-    def __init__(self, collection: Collection, state: IndexState, *, read_only: bool = False) -> None:
+    def __init__(
+        self, collection: Collection, state: IndexState, *, binding: Binding | Reader | None = None
+    ) -> None:
         self._collection = collection
         self._state = state
-        self._read_only = read_only
+        self._binding = binding
+        # Why this handle may only read; None while it may write.
+        self._read_only: str | None = None
+        if isinstance(binding, Reader):
+            self._read_only = f"{binding.directory} was opened read-only; open it without read_only to write"
         self._lock = threading.RLock()
+        # A handle that nobody closes lets go of its directory when it goes, at the latest with the process.
+        self._finalizer = weakref.finalize(self, binding.close) if isinstance(binding, Binding) else None
         # The directory that holds exactly this state, while there is one: what a pickle can name.
         self._saved_at: str | None = None
+        _handles.add(self)
 
     # ------------------------------------------------------------------------------------------ properties
 
@@ -179,8 +193,7 @@ class HNSWIndex:
         check_bool(overwrite, "overwrite")
         if on_error not in ("collect", "raise"):
             raise ConfigurationError(f"on_error must be 'collect' or 'raise', got {on_error!r}")
-        if self._read_only:
-            raise _read_only_error()
+        self._check_writable()
         forbid_zero = self.space == "cosine"
         chunks: Iterable[CheckedRows] = (
             check_rows(rows, dim=self.dim, forbid_zero=forbid_zero) for rows in read_rows(data)
@@ -754,31 +767,138 @@ class HNSWIndex:
 
     # ------------------------------------------------------------------------------------------ save
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str] | None = None) -> None:
         """Write the index to a directory, wholly or not at all.
 
         Parameters
         ----------
-        path : str or path-like
+        path : str or path-like, optional
             A new path, an empty directory, or an index of ours, which is replaced. Anything else is left
-            alone.
+            alone. The index is not bound to it: `VectorDatabase.open` binds. Without it, the directory the
+            index was opened from, whose journal begins anew (a checkpoint).
+
+        Raises
+        ------
+        ConfigurationError
+            There is no path, and the index has no directory of its own.
+        StorageError
+            Of the class that says what stands in the way; what was saved before is untouched.
+        """
+        binding = self._binding
+        if path is None or (binding is not None and os.path.realpath(path) == str(binding.directory)):
+            self._checkpoint()
+        else:
+            self.snapshot(path)
+
+    def snapshot(self, path: str | os.PathLike[str]) -> None:
+        """Write a copy of the index as it is now to another directory, while searches and writes go on.
+
+        Parameters
+        ----------
+        path : str or path-like
+            As for `save`.
 
         Raises
         ------
         StorageError
-            Of the class that says what stands in the way; what was saved before is untouched.
+            As for `save`.
         """
         with self._lock:
             # One moment is taken under the lock; it is written while searches and writers go on.
             snapshot, version = take_snapshot(self._collection, self._state), self._collection.view.version
         created_at = save_snapshot(path, snapshot)
         with self._lock:
-            self._state.created_at = created_at
+            if self._binding is None:
+                self._state.created_at = created_at
             if self._collection.view.version == version:
                 self._saved_at = os.path.realpath(path)
         logger.info("saved %d records to %s", snapshot.counts["records"], path)
 
+    def _checkpoint(self) -> None:
+        self._check_writable()
+        if not isinstance(self._binding, Binding):
+            raise ConfigurationError(
+                "save needs a path: this index is not bound to a directory; VectorDatabase().open(path) binds"
+            )
+        self._binding.checkpoint(self._lock)
+
+    def flush(self) -> None:
+        """Force every change so far to disk, whatever the durability; nothing to do for an index in memory.
+
+        Raises
+        ------
+        StorageError
+            The system could not, and the handle can only be read from now on.
+        """
+        self._collection.view  # noqa: B018  raises where the handle is closed
+        if isinstance(self._binding, Binding):
+            self._binding.flush()
+
+    def reload(self) -> bool:
+        """Take in what another process has written since, on a handle opened read-only.
+
+        Returns
+        -------
+        bool
+            Whether there was anything. Searches under way finish on what they began with.
+
+        Raises
+        ------
+        ConfigurationError
+            The handle was not opened read-only.
+        StorageError
+            As for `VectorDatabase.open`; the handle goes on with what it had.
+        """
+        binding = self._binding
+        self._collection.view  # noqa: B018
+        if not isinstance(binding, Reader):
+            raise ConfigurationError("reload is for indexes opened with read_only=True; this one is not")
+        with self._lock:
+            is_new = binding.reload()
+            self._collection, self._state = binding.collection, binding.state
+        return is_new
+
+    def close(self) -> None:
+        """Force all changes to disk, let go of the directory and of all memory; nothing the second time.
+
+        Every later call raises ClosedIndexError.
+
+        Raises
+        ------
+        StorageError
+            The last changes could not be forced to disk. The handle is closed all the same.
+        """
+        with self._lock:
+            closed = cast("Any", _CLOSED)
+            self._collection = self._state = closed
+            self._saved_at = None
+        # Not under the lock: a checkpoint that is under way wants it.
+        if isinstance(self._binding, Binding):
+            self._binding.close()
+        if self._finalizer is not None:
+            self._finalizer.detach()
+
+    def __enter__(self) -> HNSWIndex:
+        self._collection.view  # noqa: B018
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def path(self) -> str | None:
+        """Directory the index was opened from, None for an index in memory."""
+        return None if self._binding is None else str(self._binding.directory)
+
+    @property
+    def read_only(self) -> bool:
+        """Whether this handle can only be read."""
+        return self._read_only is not None
+
     def __reduce__(self) -> tuple[Any, ...]:
+        if self._binding is not None:
+            self._collection.view  # noqa: B018
+            return _reopen_directory, (str(self._binding.directory),)
         if self._saved_at is None:
             raise ArgumentTypeError(
                 "this index lives in memory, or has changed since it was saved, and is not pickled: "
@@ -793,8 +913,10 @@ class HNSWIndex:
         document = check_document(metadata, what="index metadata")
         with self._writing():
             merged = {**self._state.metadata, **document}
-            encode_checked(merged, what="index metadata")
+            text = encode_checked(merged, what="index metadata")
             self._state.metadata = merged
+            if isinstance(self._binding, Binding):
+                self._binding.record_index_metadata(text)
 
     def get_metadata(self, key: str) -> Any:
         """Return one value of the index's own metadata, None when there is no such key."""
@@ -808,7 +930,8 @@ class HNSWIndex:
         """Return the index in one line."""
         return info_line(self._collection)
 
-    __repr__ = info
+    def __repr__(self) -> str:
+        return "HNSWIndex (closed)" if self._collection is cast("Any", _CLOSED) else self.info()
 
     def _repr_html_(self) -> str:
         return html_table(self._collection)
@@ -885,14 +1008,40 @@ class HNSWIndex:
 
     # ------------------------------------------------------------------------------------------ inside
 
+    def _check_writable(self) -> None:
+        self._collection.view  # noqa: B018  raises where the handle is closed
+        if self._read_only is not None:
+            raise ReadOnlyError(self._read_only)
+
     @contextmanager
     def _writing(self) -> Iterator[View]:
-        """Hold the writer's lock; yield the view the change starts from."""
-        if self._read_only:
-            raise _read_only_error()
-        with self._lock:
+        """Hold the writer's lock; yield the view the change starts from.
+
+        Of an index bound to a directory, the change is as durable as was asked for when this is left. The
+        wait for that comes after the lock is let go, so that threads wait for the disk together.
+        """
+        self._check_writable()
+        binding = self._binding
+        if not isinstance(binding, Binding):
+            with self._lock:
+                self._saved_at = None
+                yield self._collection.view
+            return
+        self._lock.acquire()
+        try:
+            while not binding.begin():
+                # An earlier change was broken off: store the index as it is before it changes further.
+                self._lock.release()
+                try:
+                    binding.checkpoint(self._lock)
+                finally:
+                    self._lock.acquire()
             self._saved_at = None
             yield self._collection.view
+            ticket = binding.ticket()
+        finally:
+            self._lock.release()
+        binding.settle(ticket, self._lock)
 
     def _replace_metadata(self, view: View, slots: Sequence[int], new: Sequence[dict[str, Any]]) -> None:
         if slots:
@@ -920,17 +1069,52 @@ class HNSWIndex:
 # ---------------------------------------------------------------------------------------------- helpers
 
 
+class _Closed:
+    """Stands in for what a closed handle has let go of."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise ClosedIndexError("this index is closed; open it again with VectorDatabase().open or load")
+
+
+_CLOSED = _Closed()
+_handles: weakref.WeakSet[HNSWIndex] = weakref.WeakSet()
+
+
+def _renew_locks_after_fork() -> None:
+    for index in list(_handles):
+        if index._lock.acquire(blocking=False):
+            index._lock.release()
+            continue
+        # A thread that does not exist here was writing: what it left half-way is not on view, and stays so.
+        index._lock = threading.RLock()
+        index._read_only = (
+            "this process was forked while the index was being written: here it can only be read"
+        )
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks_after_fork)
+
+
 def _reopen(path: str) -> HNSWIndex:
     """Load what a pickle names; a copy in another process may only read."""
     index = load_index(path)
-    index._read_only = True
+    index._read_only = (
+        "this handle may only read: it came out of a pickle; load or open the directory to write"
+    )
     return index
+
+
+def _reopen_directory(path: str) -> HNSWIndex:
+    """Open the directory that a pickle names, for reading."""
+    reader = Reader(path, mmap=True, verify=True)
+    return HNSWIndex(reader.collection, reader.state, binding=reader)
 
 
 def load_index(path: str | os.PathLike[str]) -> HNSWIndex:
     """Return the index saved in a directory; what `VectorDatabase.load` does."""
-    collection, state = load_snapshot(path)
-    index = HNSWIndex(collection, state)
+    reader = Reader(path, mmap=False, verify=True)
+    index = HNSWIndex(reader.collection, reader.state)
     index._saved_at = os.path.realpath(path)
     return index
 
@@ -961,7 +1145,3 @@ def _rows(result: SearchResult | None) -> Iterator[tuple[list[int], list[float]]
     """Yield slots and distances of each query."""
     if result is not None:
         yield from zip(result.slots.tolist(), result.distances.tolist(), strict=True)
-
-
-def _read_only_error() -> ReadOnlyError:
-    return ReadOnlyError("this handle may only read: it came out of a pickle; load the directory to write")

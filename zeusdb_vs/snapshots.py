@@ -6,13 +6,14 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar, cast
 from uuid import UUID, uuid4
 
 from zeusdb_vs.collection import Collection, CollectionConfig
 from zeusdb_vs.documents import decode_document, encode_checked
 from zeusdb_vs.errors import CorruptIndexError
-from zeusdb_vs.storage import FILES, BinaryFile, LinesFile, Snapshot, read_snapshot, write_snapshot
+from zeusdb_vs.metrics import METRICS
+from zeusdb_vs.storage import FILES, BinaryFile, LinesFile, Snapshot, write_snapshot
 from zeusdb_vs.storage.manifest import Kind
 
 _INDEX_TYPE = "HNSW"
@@ -69,36 +70,75 @@ def save_snapshot(path: str | os.PathLike[str], snapshot: Snapshot) -> str | Non
     return write_snapshot(path, snapshot).created_at
 
 
-def load_snapshot(path: str | os.PathLike[str]) -> tuple[Collection, IndexState]:
-    """Return the index that a directory holds.
+_AnyCollection = TypeVar("_AnyCollection", bound=Collection)
+
+
+def read_index(
+    path: str | os.PathLike[str], snapshot: Snapshot, kind: type[_AnyCollection], *, mapped: bool = False
+) -> tuple[_AnyCollection, IndexState]:
+    """Return the index that a snapshot holds, as a collection of the class `kind`.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Where it was read, for messages.
+    mapped : bool
+        Whether arrays and lines are memory maps, and to be left on disk.
 
     Raises
     ------
     CorruptIndexError
         A part does not hold what it should, or two contradict each other.
-    StorageError
-        Of the class that says why there is nothing to load.
     """
-    snapshot = read_snapshot(path)
-    config = dict(snapshot.config)
     try:
-        if config.pop("index_type") != _INDEX_TYPE:
-            raise ValueError("index_type is not HNSW")
-        state = IndexState(
-            indexed_fields=tuple(str(name) for name in config.pop("indexed_fields")),
-            metadata=decode_document(json.dumps(config.pop("metadata"), ensure_ascii=False)),
-            generated_ids=int(config.pop("generated_ids")),
-            index_uuid=snapshot.index_uuid,
-            created_at=snapshot.created_at,
-        )
-        collection_config = CollectionConfig(**config)
+        config, state = _read_config(snapshot)
     except (KeyError, TypeError, ValueError) as error:
-        raise CorruptIndexError(f"{os.fspath(path)}/config.json: {error!r}") from None
+        reason = f"has no {error}" if isinstance(error, KeyError) else str(error)
+        raise CorruptIndexError(f"{os.fspath(path)}/config.json: {reason}") from None
     files = {name: _from_content(content) for name, content in snapshot.files.items()}
-    collection = Collection.from_state(files, collection_config)
+    collection = cast(_AnyCollection, kind.from_state(files, config))
     if collection.view.live_count != snapshot.counts.get("records", collection.view.live_count):
         raise CorruptIndexError(f"{os.fspath(path)}: the manifest counts other records than the files hold")
     return collection, state
+
+
+_RANGES = {
+    "dim": (1, 65_536),
+    "m": (2, 256),
+    "ef_construction": (1, 4096),
+    "expected_size": (1, 1 << 40),
+    "seed": (0, (1 << 64) - 1),
+}
+
+
+def _read_config(snapshot: Snapshot) -> tuple[CollectionConfig, IndexState]:
+    """Return what ``config.json`` says, every value checked; KeyError or ValueError where it cannot be."""
+    config = snapshot.config
+    if config["index_type"] != _INDEX_TYPE:
+        raise ValueError(f"index_type is {config['index_type']!r}, known is {_INDEX_TYPE!r}")
+    if config["space"] not in METRICS:
+        raise ValueError(f"space is {config['space']!r}, known are {', '.join(METRICS)}")
+    numbers = {name: _whole(config, name, *bounds) for name, bounds in _RANGES.items()}
+    fields = config["indexed_fields"]
+    if not isinstance(fields, list) or not all(isinstance(name, str) for name in fields):
+        raise ValueError(f"indexed_fields is {fields!r}, must be a list of strings")
+    if not isinstance(config["metadata"], dict):
+        raise ValueError("metadata is no object")
+    state = IndexState(
+        indexed_fields=tuple(fields),
+        metadata=decode_document(json.dumps(config["metadata"], ensure_ascii=False)),
+        generated_ids=_whole(config, "generated_ids", 0, 1 << 62),
+        index_uuid=snapshot.index_uuid,
+        created_at=snapshot.created_at,
+    )
+    return CollectionConfig(space=config["space"], **numbers), state
+
+
+def _whole(config: Mapping[str, Any], name: str, low: int, high: int) -> int:
+    value = config[name]
+    if type(value) is not int or not low <= value <= high:
+        raise ValueError(f"{name} is {value!r}, must be a whole number from {low:,} to {high:,}")
+    return value
 
 
 def _to_content(name: str, part: Any) -> BinaryFile | LinesFile:

@@ -60,7 +60,9 @@ class Journal:
     OSError
         The journal cannot be made ready.
 
-    Notes ----- After a failed write or fsync nothing can be said of what is on disk: every further call
+    Notes
+    -----
+    After a failed write or fsync nothing can be said of what is on disk: every further call
     raises ReadOnlyError. The caller must hold the directory's lock. In a forked child the journal is
     closed.
     """
@@ -153,7 +155,7 @@ class Journal:
             An earlier write failed, or the journal is closed.
         """
         with self._condition:
-            self._check_usable()
+            self.check_usable()
             sequence, chain = self._sequence, self._chain
             parts: list[fsio.Buffer] = []
             for kind, payload in records:
@@ -255,7 +257,7 @@ class Journal:
         with self._condition:
             while self._is_syncing:
                 self._condition.wait()
-            self._check_usable()
+            self.check_usable()
             old = self._file
             try:
                 old.sync()
@@ -294,7 +296,8 @@ class Journal:
         error.errno = getattr(self._failure, "errno", None)
         return error
 
-    def _check_usable(self) -> None:
+    def check_usable(self) -> None:
+        """Raise ReadOnlyError if nothing more can be appended."""
         if self._is_closed:
             raise ReadOnlyError(f"{self._file.path} is closed")
         if self._failure is not None:
