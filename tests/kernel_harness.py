@@ -89,7 +89,14 @@ class KernelIndex:
         self.graph = HNSWGraph(m, ef_construction, seed, self.vectors.shift)
         scratches = ScratchPool(self.dim, self.vectors.form_bytes)
         for stop in (*cuts, self.n):
-            self.graph.insert(stop, self.describe, scratches, lambda _: None)
+            call(
+                self.graph.insert,
+                stop=stop,
+                live=np.ones(self.n, np.bool_),
+                describe=self.describe,
+                scratches=scratches,
+                published=lambda _: None,
+            )
         return self.graph
 
     # What the kernels should find, in NumPy
@@ -177,8 +184,13 @@ class KernelIndex:
             k=k,
             ef=ef,
             depth=depth,
+            capacity=room,
             mask=0 if mask is None else mask.ctypes.data,
-            two_hop=two_hop,
+            mode=layout.WALK_ALL
+            if mask is None
+            else layout.WALK_TWO_HOP
+            if two_hop
+            else layout.WALK_FILTERED,
             budget=budget,
             out_slots=slots.ctypes.data,
             out_distances=found.ctypes.data,
@@ -305,7 +317,12 @@ def pruned(
     order = sorted(candidates, key=lambda slot: (between[owner, slot], slot))
     accepted: list[int] = []
     for slot in order:
-        if len(accepted) < most and all(between[kept, slot] > between[owner, slot] for kept in accepted):
+        own = between[owner, slot]
+        hidden = any(
+            between[kept, slot] < own or (between[kept, slot] == own and own <= between[owner, kept])
+            for kept in accepted
+        )
+        if len(accepted) < most and not hidden:
             accepted.append(slot)
     rest = [slot for slot in order if slot not in accepted]
     return accepted + rest[: max(0, fill - len(accepted))]

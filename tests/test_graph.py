@@ -35,7 +35,8 @@ def _vectors(count: int, seed: int) -> np.ndarray:
 def _graph_arrays(index: HNSWIndex) -> dict[str, np.ndarray]:
     state = index._collection.state()
     graph = {name: _whole(value) for name, value in state["hnsw_index.hnsw.graph"].items()}
-    return {**graph, "codes": _whole(state["codes.bin"]["codes"])}
+    codes = {name: _whole(value) for name, value in state.get("codes.bin", {}).items()}
+    return {**graph, **{f"codes {name}": value for name, value in codes.items()}}
 
 
 def _whole(value: Any) -> np.ndarray:

@@ -60,7 +60,15 @@ def _sources_digest() -> str:
         digest.update(path.name.encode())
         digest.update(path.read_bytes())
     digest.update(
-        repr((numba.__version__, llvmlite.__version__, sys.version_info[:3], sorted(_FEATURES))).encode()
+        repr(
+            (
+                numba.__version__,
+                llvmlite.__version__,
+                sys.version_info[:3],
+                sorted(_FEATURES),
+                bool(config.BOUNDSCHECK),
+            )
+        ).encode()
     )
     return digest.hexdigest()[:16]
 
@@ -172,7 +180,13 @@ class _KernelCache(caching.FunctionCache):  # type: ignore[misc]
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
-            super().save_overload(sig, data)
+            try:
+                super().save_overload(sig, data)
+            except OSError:
+                raise
+            except Exception:  # the index is torn or foreign: begin another
+                self.flush()
+                super().save_overload(sig, data)
         except OSError as error:
             logger.debug("kernel %s not cached: %s", self._name, error)
 
