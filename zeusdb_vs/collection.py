@@ -136,6 +136,7 @@ class View:
     is_linked : whether there is a graph
     is_coded : whether walks go on codes apart from the originals
     rerank : how many of the nearest by code are reranked for 10 neighbours
+    codes, kept : what walks compare, and the share of neighbours it kept when it was chosen; see `Calibration`
     names : id of every slot
     plans : plans made for this view, by k, ef, number of matches and whether there is a filter
     """
@@ -146,10 +147,12 @@ class View:
         "_ids",
         "_matching",
         "_vectors",
+        "codes",
         "fields",
         "is_coded",
         "is_linked",
         "ix",
+        "kept",
         "live",
         "live_address",
         "live_count",
@@ -174,6 +177,7 @@ class View:
         scratches: ScratchPool,
         records: RecordsView,
         fields: FieldsView,
+        calibration: Calibration | None,
     ) -> None:
         self.n = n
         self.version = version
@@ -185,6 +189,10 @@ class View:
         self.is_linked = graph is not None
         self.is_coded = vectors.is_coded
         self.rerank = vectors.rerank
+        self.codes = vectors.code_name
+        self.kept = (
+            None if calibration is None or calibration.kind is None else calibration.kept[calibration.kind]
+        )
         self.scratches = scratches
         self.records = records
         self.fields = fields
@@ -306,6 +314,7 @@ class Collection:
             scratches=self._scratches,
             records=self._records.view(),
             fields=self._fields.view(),
+            calibration=self.calibration,
         )
 
     # Writes

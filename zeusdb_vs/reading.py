@@ -205,6 +205,8 @@ def explain_search(
         conditions=[] if filter is None else view.fields.report(parse_filter(filter), view.n),
         distances=0 if result is None else result.computed,
         hops=0 if result is None else result.hops,
+        codes=view.codes,
+        kept=view.kept,
         mask_s=mask_s,
         search_s=search_s,
         elapsed_s=mask_s + search_s,

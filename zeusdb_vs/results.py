@@ -72,8 +72,9 @@ class SearchExplanation:
     ----------
     path : str
         ``"empty"``; ``"exact"``: every matching vector compared; ``"scan"``: every matching code compared
-        and the best reranked; ``"walk"``: through the graph; ``"two-hop"``: through the matching part of
-        the graph; with ``", then scan"`` behind it where a walk came out short.
+        and the best reranked; ``"walk"``: through the graph; ``"filtered walk"``: through the graph until
+        enough that match are found; ``"two-hop"``: through the matching part of the graph; with
+        ``", then scan"`` behind it where a walk came out short.
     approximate : bool
         Whether a nearer record may have been missed.
     matches : int
@@ -90,6 +91,12 @@ class SearchExplanation:
         How each condition of the filter was answered; see `FieldsView.report`.
     distances, hops : int or None
         Distances computed and graph rows read, for all queries together; None where they are not counted.
+    codes : str
+        What walks and scans compare before the rerank: ``"4-bit"``, ``"4-bit rotated"``, ``"8-bit"``,
+        ``"8-bit rotated"``, or ``"float32"`` where codes would lose neighbors or the index is small.
+    kept : float or None
+        Share of the true 10 nearest that these codes kept when they were chosen, measured on the index's own
+        vectors; None for float32 and after a load.
     mask_s, search_s, elapsed_s : float
         Seconds spent on the filter, on the search and its hits, and altogether.
     """
@@ -104,6 +111,8 @@ class SearchExplanation:
     conditions: list[dict[str, Any]]
     distances: int | None
     hops: int | None
+    codes: str
+    kept: float | None
     mask_s: float
     search_s: float
     elapsed_s: float

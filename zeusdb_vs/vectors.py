@@ -63,6 +63,13 @@ class Vectors:
         return self.codes is not None
 
     @property
+    def code_name(self) -> str:
+        """What walks compare, for people: "4-bit rotated", "float32"."""
+        if self.codec is None:
+            return "float32"
+        return f"{self.codec.bits}-bit{'' if self.codec.signs is None else ' rotated'}"
+
+    @property
     def form_bytes(self) -> int:
         """Bytes of a query form, whatever the code."""
         return layout.QUERY_HEADER + 4 * self.dim + -(-self.dim // 128) * 128
