@@ -39,6 +39,8 @@ Lock = AbstractContextManager[bool]
 
 logger = logging.getLogger("zeusdb_vs")
 
+WRITABLE = ("hnsw_index.hnsw.graph",)
+"""Files whose arrays change in place; mapped, a page that does becomes this process's own."""
 CHECKPOINT_BYTES = 64 << 20
 CHECKPOINT_SHARE = 0.25
 """A checkpoint follows when the journal has this many bytes and is this large a part of the snapshot."""
@@ -338,9 +340,17 @@ class Reader:
         self._read()
 
     def _read(self) -> None:
-        snapshot, replay = read_with_journal(self.directory, mmap=self._mmap, verify=self._verify)
+        snapshot, replay = read_with_journal(
+            self.directory, mmap=self._mmap, verify=self._verify, private=WRITABLE
+        )
         with replay:
-            self.collection, self.state = read_index(self.directory, snapshot, Collection, mapped=self._mmap)
+            self.collection, self.state = read_index(
+                self.directory,
+                snapshot,
+                Collection,
+                mapped=self._mmap,
+                trusted=self._mmap and not self._verify,
+            )
             self._calls = replay.calls
             apply_journal(replay, self.collection, self.state)
         assert snapshot.manifest is not None
@@ -425,9 +435,11 @@ def open_writer(
                     raise IndexNotFoundError(f"{os.fspath(path)} holds no index")
                 config, state = create()
                 write_snapshot(directory, take_snapshot(Collection(config), state), lock=lock)
-            snapshot, replay = read_with_journal(directory, mmap=mmap, verify=verify)
+            snapshot, replay = read_with_journal(directory, mmap=mmap, verify=verify, private=WRITABLE)
             with replay:
-                collection, state = read_index(directory, snapshot, JournaledCollection, mapped=mmap)
+                collection, state = read_index(
+                    directory, snapshot, JournaledCollection, mapped=mmap, trusted=mmap and not verify
+                )
                 records = apply_journal(replay, collection, state)
                 journal = Journal(replay, durability=durability, interval_s=interval_s)
             assert snapshot.manifest is not None

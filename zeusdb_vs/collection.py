@@ -847,22 +847,30 @@ class Collection:
         return files
 
     @classmethod
-    def from_state(cls, files: Mapping[str, Any], config: CollectionConfig) -> Collection:
+    def from_state(
+        cls, files: Mapping[str, Any], config: CollectionConfig, *, lazy: bool = False, trusted: bool = False
+    ) -> Collection:
         """Return the collection that `files` describe, every part checked by itself and against the others.
+
+        Parameters
+        ----------
+        files : as `state` returns them; arrays may be memory maps, which stay where they are
+        lazy : whether metadata, text and payload stay in the sequences given, to be read when asked for
+        trusted : whether to leave unchecked what would take reading all vectors
 
         Raises
         ------
         CorruptIndexError
             A part is missing, damaged, or does not fit the others.
         """
-        for name in ("mappings.bin", "vectors.bin", "hnsw_index.hnsw.graph", "metadata.json"):
+        for name in ("mappings.bin", "vectors.bin", "hnsw_index.hnsw.graph", "metadata.json", "fields.bin"):
             if name not in files:
                 raise CorruptIndexError(f"{name} is missing")
         collection = cls(config)
         parts = {"vectors": files["vectors.bin"]}
         if "codes.bin" in files:
             parts["codes"] = files["codes.bin"]
-        vectors = Vectors.from_state(parts, config.dim, collection.metric)
+        vectors = Vectors.from_state(parts, config.dim, collection.metric, trusted=trusted)
         n = vectors.count
         ids = Ids.from_state(files["mappings.bin"])
         if len(ids.names) != n:
@@ -879,9 +887,9 @@ class Collection:
         elif n >= SMALLEST_GRAPH or vectors.is_coded:
             raise CorruptIndexError(f"hnsw_index.hnsw.graph holds no graph of the {n} vectors")
         columns = {"metadata": "metadata.json", "text": "texts.json", "payload": "payloads.json"}
-        lines = {column: files[name] for column, name in columns.items() if name in files}
+        lines = {column: files[name] for column, name in columns.items() if files.get(name) is not None}
         collection._vectors, collection._ids = vectors, ids
-        collection._records = Records.from_state(lines, n)
+        collection._records = Records.from_state(lines, n, lazy=lazy)
         collection._fields = FieldIndexes.from_state(files["fields.bin"], n)
         collection._renew_scratches()
         collection._publish(n)

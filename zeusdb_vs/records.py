@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +40,43 @@ CHUNK_BITS = 10
 CHUNK = 1 << CHUNK_BITS
 _OFFSET = CHUNK - 1
 
+Chunk = Union["list[str | None]", "LazyChunk"]
+
 _NOTHING: list[str | None] = [None] * CHUNK
 """A full chunk without content, shared by all columns: full chunks are never changed in place."""
+
+
+class LazyChunk:
+    """A full chunk that stays in the file and reads an entry when it is asked for.
+
+    Parameters
+    ----------
+    lines : sequence of (str or None)
+        JSON texts of a whole column.
+    first : int
+        Where the chunk begins in it.
+    is_json : bool
+        Whether entries are kept as JSON; otherwise they are texts, which stand as JSON strings in `lines`.
+    """
+
+    __slots__ = ("_first", "_is_json", "_lines")
+
+    def __init__(self, lines: Sequence[str | None], first: int, is_json: bool) -> None:
+        self._lines, self._first, self._is_json = lines, first, is_json
+
+    def __len__(self) -> int:
+        return CHUNK
+
+    def __getitem__(self, at: int) -> str | None:
+        line = self._lines[self._first + at]
+        return line if line is None or self._is_json else _read_text(line, "text", self._first + at)
+
+    def __iter__(self) -> Iterator[str | None]:
+        return iter(self.copy())
+
+    def copy(self) -> list[str | None]:
+        """Return the entries as a chunk in memory."""
+        return [self[at] for at in range(CHUNK)]
 
 
 class _Column:
@@ -50,8 +85,25 @@ class _Column:
     __slots__ = ("chunks", "count")
 
     def __init__(self, count: int = 0) -> None:
-        self.chunks: list[list[str | None]] | None = None
+        self.chunks: list[Chunk] | None = None
         self.count = count
+
+    @classmethod
+    def from_lines(cls, lines: Sequence[str | None], *, is_json: bool) -> _Column:
+        """Return a column whose full chunks stay in `lines`."""
+        column = cls(len(lines))
+        whole = len(lines) >> CHUNK_BITS << CHUNK_BITS
+        column.chunks = [LazyChunk(lines, first, is_json) for first in range(0, whole, CHUNK)]
+        if whole < len(lines):
+            column.chunks.append([LazyChunk(lines, at, is_json)[0] for at in range(whole, len(lines))])
+        return column
+
+    def _last(self) -> list[str | None]:
+        """Return the last chunk, which is not full and therefore in memory."""
+        assert self.chunks is not None
+        last = self.chunks[-1]
+        assert isinstance(last, list)
+        return last
 
     def append_empty(self, count: int) -> None:
         self.count += count
@@ -60,7 +112,7 @@ class _Column:
             return
         room = -len(chunks[-1]) % CHUNK if chunks else 0
         if room:
-            chunks[-1].extend([None] * min(room, count))
+            self._last().extend([None] * min(room, count))
         full, rest = divmod(max(0, count - room), CHUNK)
         chunks.extend([_NOTHING] * full)
         if rest:
@@ -77,7 +129,7 @@ class _Column:
         start = 0
         if chunks and len(chunks[-1]) < CHUNK:
             start = CHUNK - len(chunks[-1])
-            chunks[-1].extend(texts[:start])
+            self._last().extend(texts[:start])
         chunks.extend(list(texts[at : at + CHUNK]) for at in range(start, len(texts), CHUNK))
         self.count += len(texts)
 
@@ -90,13 +142,12 @@ class _Column:
             self.append_empty(before)
         assert self.chunks is not None
         chunks = self.chunks.copy()
-        copied: set[int] = set()
+        copied: dict[int, list[str | None]] = {}
         for slot, text in pairs:
             at = slot >> CHUNK_BITS
             if at not in copied:
-                copied.add(at)
-                chunks[at] = chunks[at].copy()
-            chunks[at][slot & _OFFSET] = text
+                copied[at] = chunks[at] = chunks[at].copy()
+            copied[at][slot & _OFFSET] = text
         self.chunks = chunks
 
     def forget(self, slots: Sequence[int]) -> None:
@@ -123,7 +174,7 @@ class _Column:
             return 0
         total = sys.getsizeof(self.chunks)
         for chunk in self.chunks:
-            if chunk is not _NOTHING:
+            if chunk is not _NOTHING and isinstance(chunk, list):
                 total += sys.getsizeof(chunk) + sum(map(sys.getsizeof, filter(None, chunk)))
         return total
 
@@ -141,9 +192,9 @@ class RecordsView:
 
     def __init__(
         self,
-        metadata: list[list[str | None]] | None,
-        text: list[list[str | None]] | None,
-        payload: list[list[str | None]] | None,
+        metadata: list[Chunk] | None,
+        text: list[Chunk] | None,
+        payload: list[Chunk] | None,
     ) -> None:
         self._metadata, self._text, self._payload = metadata, text, payload
         self.has_metadata, self.has_text = metadata is not None, text is not None
@@ -261,6 +312,8 @@ class Records:
         state: Mapping[str, Sequence[str | None]],
         n: int,
         slots: NDArray[np.int64] | None = None,
+        *,
+        lazy: bool = False,
     ) -> Records:
         """Return the part that `state` describes, every text of it checked.
 
@@ -272,6 +325,8 @@ class Records:
             Slots there are.
         slots : ndarray of int64, optional
             The slots the texts belong to, ascending; all without it. The others hold nothing.
+        lazy : bool
+            Leave the texts in the sequences of `state`, to be read, and checked, when they are asked for.
 
         Raises
         ------
@@ -286,6 +341,9 @@ class Records:
                 continue
             if len(lines) != count:
                 raise CorruptIndexError(f"{name}: {len(lines):,} records, {count:,} expected")
+            if lazy and slots is None:
+                setattr(records, f"_{name}", _Column.from_lines(lines, is_json=name != "text"))
+                continue
             read = _read_text if name == "text" else _read_document
             texts = [None if line is None else read(line, name, i) for i, line in enumerate(lines)]
             if slots is None:

@@ -14,6 +14,7 @@ from zeusdb_vs.documents import decode_document, encode_checked
 from zeusdb_vs.errors import CorruptIndexError
 from zeusdb_vs.metrics import METRICS
 from zeusdb_vs.storage import FILES, BinaryFile, LinesFile, Snapshot, write_snapshot
+from zeusdb_vs.storage.lines import NoLines
 from zeusdb_vs.storage.manifest import Kind
 
 _INDEX_TYPE = "HNSW"
@@ -74,7 +75,12 @@ _AnyCollection = TypeVar("_AnyCollection", bound=Collection)
 
 
 def read_index(
-    path: str | os.PathLike[str], snapshot: Snapshot, kind: type[_AnyCollection], *, mapped: bool = False
+    path: str | os.PathLike[str],
+    snapshot: Snapshot,
+    kind: type[_AnyCollection],
+    *,
+    mapped: bool,
+    trusted: bool,
 ) -> tuple[_AnyCollection, IndexState]:
     """Return the index that a snapshot holds, as a collection of the class `kind`.
 
@@ -84,6 +90,8 @@ def read_index(
         Where it was read, for messages.
     mapped : bool
         Whether arrays and lines are memory maps, and to be left on disk.
+    trusted : bool
+        Whether to leave unchecked what would take reading all vectors.
 
     Raises
     ------
@@ -96,7 +104,7 @@ def read_index(
         reason = f"has no {error}" if isinstance(error, KeyError) else str(error)
         raise CorruptIndexError(f"{os.fspath(path)}/config.json: {reason}") from None
     files = {name: _from_content(content) for name, content in snapshot.files.items()}
-    collection = cast(_AnyCollection, kind.from_state(files, config))
+    collection = cast(_AnyCollection, kind.from_state(files, config, lazy=mapped, trusted=trusted))
     if collection.view.live_count != snapshot.counts.get("records", collection.view.live_count):
         raise CorruptIndexError(f"{os.fspath(path)}: the manifest counts other records than the files hold")
     return collection, state
@@ -145,8 +153,10 @@ def _to_content(name: str, part: Any) -> BinaryFile | LinesFile:
     return LinesFile(part) if FILES[name].kind is Kind.LINES else BinaryFile(part)
 
 
-def _from_content(content: object) -> Mapping[str, Any] | Sequence[str | None]:
+def _from_content(content: object) -> Mapping[str, Any] | Sequence[str | None] | None:
     if isinstance(content, BinaryFile):
         return content.arrays
     assert isinstance(content, LinesFile)
+    if isinstance(content.values, NoLines):
+        return None  # no record has any
     return content.values  # type: ignore[return-value]

@@ -23,6 +23,8 @@ GREATEST_NORM = 1e15
 kernels take the exact path in float64 for them."""
 
 _ROTATION_SEED = 0x5EED
+_NORM_TOLERANCE = 1e-3
+"""Of a stored inverse norm against float32 sums of thousands of terms; what is beyond is computed exactly."""
 
 
 class Vectors:
@@ -205,6 +207,9 @@ class Vectors:
         state: dict[str, dict[str, Any]] = {
             "vectors": {"vectors": self.originals.pieces(self.count) or [np.empty((0, self.dim), np.float32)]}
         }
+        if self.metric.is_normalizing:
+            norms = self.inverse_norms.pieces(self.count)
+            state["vectors"]["inverse_norms"] = norms or [np.empty((0, 1), np.float32)]
         if self.codec is not None and self.codes is not None:
             state["codes"] = {
                 **self.codec.state(),
@@ -216,8 +221,15 @@ class Vectors:
         return state
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Mapping[str, Any]], dim: int, metric: Metric) -> Vectors:
+    def from_state(
+        cls, state: Mapping[str, Mapping[str, Any]], dim: int, metric: Metric, *, trusted: bool = False
+    ) -> Vectors:
         """Return the vectors that `state` describes, every value checked.
+
+        Parameters
+        ----------
+        state : as `state` returns it; arrays may be memory maps, which stay where they are
+        trusted : whether to leave unchecked what would take reading all originals
 
         Raises
         ------
@@ -230,17 +242,12 @@ class Vectors:
         vectors.originals = RowTable.from_rows(rows, vectors.shift)
         vectors.count = count
         if metric.is_normalizing:
-            vectors.inverse_norms.ensure(count)
-        for start, view in vectors.originals.spans(0, count):
-            # A sum is not finite when one of its terms is not, unless it overflows: then look at each.
-            with np.errstate(over="ignore", invalid="ignore"):
-                is_finite = np.isfinite(view.sum(dtype=np.float64)) or np.isfinite(view).all()
-            if not is_finite:
-                raise CorruptIndexError("vectors.bin: a vector has NaN or infinite values")
-            if metric.is_normalizing:
-                if not view.any(axis=1).all():
-                    raise CorruptIndexError("vectors.bin: a zero vector in a cosine index")
-                vectors.inverse_norms.write(start, _inverse_norms(view))
+            norms = checked_array(state["vectors"], "vectors.bin", "inverse_norms", "<f4", (count, 1))
+            if not (np.isfinite(norms).all() and (norms >= 0).all()):
+                raise CorruptIndexError("vectors.bin: inverse_norms are not finite, or negative")
+            vectors.inverse_norms = RowTable.from_rows(norms, vectors.shift)
+        if not trusted:
+            run_range(vectors._check_originals, count, 1 << vectors.shift)
         if "codes" in state:
             codec = ScalarCodec.from_state(state["codes"], dim)
             if codec.uniform != (metric.form == layout.FORM_L1):
@@ -257,6 +264,26 @@ class Vectors:
                 vectors.biases = RowTable.from_rows(biases, vectors.shift)
             vectors.coded = count
         return vectors
+
+    def _check_originals(self, start: int, stop: int) -> None:
+        """Raise CorruptIndexError for originals that are not finite, zero under cosine, or not of their norm."""
+        for first, view in self.originals.spans(start, stop):
+            with np.errstate(over="ignore", invalid="ignore"):
+                squares = np.einsum("ij,ij->i", view, view)
+            # A sum is finite only if all its terms are; one that is not may have overflowed: look at each.
+            if not np.isfinite(squares).all() and not np.isfinite(view).all():
+                raise CorruptIndexError("vectors.bin: a vector has NaN or infinite values")
+            if self.metric.is_normalizing:
+                norms = np.concatenate(
+                    [rows for _, rows in self.inverse_norms.spans(first, first + len(view))]
+                )
+                with np.errstate(over="ignore", invalid="ignore"):
+                    is_right = np.abs(squares * np.square(norms[:, 0]) - 1) < _NORM_TOLERANCE
+                odd = np.flatnonzero(~is_right)
+                if len(odd) and not view[odd].any(axis=1).all():
+                    raise CorruptIndexError("vectors.bin: a zero vector in a cosine index")
+                if len(odd) and not np.allclose(_inverse_norms(view[odd]), norms[odd], rtol=1e-5, atol=0):
+                    raise CorruptIndexError("vectors.bin: inverse_norms are not those of the vectors")
 
     def memory_bytes(self) -> dict[str, int]:
         """Bytes reserved for originals and for codes."""

@@ -273,8 +273,10 @@ def read_arrays(path: Path, expected: FileDigest, *, generation: int, index_uuid
     return arrays
 
 
-def map_arrays(reader: CheckedReader, *, generation: int, index_uuid: UUID) -> dict[str, Array]:
-    """Map a file and return read-only arrays over it.
+def map_arrays(
+    reader: CheckedReader, *, generation: int, index_uuid: UUID, private: bool = False
+) -> dict[str, Array]:
+    """Map a file and return arrays over it, read-only or `private` as `fsio.FileReader.map` has it.
 
     Headers are checked here, the digest by `reader.finish()`.
 
@@ -284,14 +286,14 @@ def map_arrays(reader: CheckedReader, *, generation: int, index_uuid: UUID) -> d
         The file's headers are not those expected.
     """
     extents = read_layout(reader.file, generation=generation, index_uuid=index_uuid)
-    mapped = reader.file.map()
+    mapped = reader.file.map(private=private)
     arrays: dict[str, Array] = {}
     for extent in extents:
         if extent.data_bytes:
             arrays[extent.name] = np.ndarray(extent.shape, extent.dtype, buffer=mapped, offset=extent.offset)
         else:
             arrays[extent.name] = np.empty(extent.shape, extent.dtype)
-            arrays[extent.name].flags.writeable = False
+            arrays[extent.name].flags.writeable = private
     _check_bools(arrays)
     return arrays
 

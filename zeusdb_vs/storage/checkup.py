@@ -47,12 +47,13 @@ def read_with_journal(
     verify: bool = True,
     rebuildable: Collection[str] = (),
     repair: bool = False,
+    private: Collection[str] = (),
 ) -> tuple[Snapshot, JournalReplay]:
     """Read a snapshot and the journal that goes with it; takes no lock and writes nothing.
 
     Parameters
     ----------
-    mmap, verify, rebuildable
+    mmap, verify, rebuildable, private
         As `read_snapshot`.
     repair : bool
         As `JournalReplay`.
@@ -70,7 +71,9 @@ def read_with_journal(
         while True:
             attempt += 1
             before = read_manifest_bytes(directory)
-            snapshot = read_snapshot(directory, mmap=mmap, verify=verify, rebuildable=rebuildable)
+            snapshot = read_snapshot(
+                directory, mmap=mmap, verify=verify, rebuildable=rebuildable, private=private
+            )
             manifest = snapshot.manifest
             assert manifest is not None
             try:

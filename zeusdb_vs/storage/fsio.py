@@ -147,9 +147,14 @@ class FileReader:
         done = self.read_into(memoryview(target), offset)
         return bytes(target[:done])
 
-    def map(self) -> mmap.mmap:
-        """Return a read-only memory map of the whole file, which outlives this reader."""
-        return mmap.mmap(self._descriptor, self.size, access=mmap.ACCESS_READ)
+    def map(self, *, private: bool = False) -> mmap.mmap:
+        """Return a memory map of the whole file, which outlives this reader.
+
+        It is read-only, or with `private` one that can be written to: a page that is becomes this process's
+        own, the file never changes.
+        """
+        access = mmap.ACCESS_COPY if private else mmap.ACCESS_READ
+        return mmap.mmap(self._descriptor, self.size, access=access)
 
     def close(self) -> None:
         """Close the file; maps made from it stay valid."""

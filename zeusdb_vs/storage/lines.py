@@ -191,6 +191,8 @@ class Lines(Sequence["str | None"]):
         self._data = data
         self._starts = starts
         self._lengths = lengths
+        # Python's own views: an entry of a NumPy array costs several times as much.
+        self._start_at, self._length_at = memoryview(starts), memoryview(lengths)  # type: ignore[arg-type]
         self._name = name
         self._empty = empty
 
@@ -205,7 +207,7 @@ class Lines(Sequence["str | None"]):
         """Return one value, or a list of them for a slice."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        return self._decode(index, int(self._starts[index]), int(self._lengths[index]))
+        return self._decode(index, self._start_at[index], self._length_at[index])
 
     def _decode(self, index: int, start: int, length: int) -> str | None:
         try:

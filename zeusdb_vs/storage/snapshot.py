@@ -287,6 +287,7 @@ def read_snapshot(
     mmap: bool = False,
     verify: bool = True,
     rebuildable: Collection[str] = (),
+    private: Collection[str] = (),
 ) -> Snapshot:
     """Read the index at `path`; takes no lock and writes nothing.
 
@@ -304,6 +305,8 @@ def read_snapshot(
     rebuildable : collection of str
         Names of files that the caller can make again from the others: damage to these is not raised but told
         in `Snapshot.damaged`.
+    private : collection of str
+        With `mmap`: binary files whose arrays are to be writable; what is written stays in this process.
 
     Raises
     ------
@@ -322,7 +325,7 @@ def read_snapshot(
         data = read_manifest_bytes(directory)
         for attempt in range(_MAX_READ_ATTEMPTS):
             try:
-                reader = _Reader(directory, parse_manifest(data, directory), mmap, verify)
+                reader = _Reader(directory, parse_manifest(data, directory), mmap, verify, private)
                 snapshot = reader.read(rebuildable)
                 if snapshot.damaged and read_manifest_bytes(directory) != data:
                     raise CorruptIndexError(f"{directory} was saved to while it was read")
@@ -340,11 +343,14 @@ def read_snapshot(
 class _Reader:
     """Reads the files of one manifest."""
 
-    def __init__(self, directory: Path, manifest: Manifest, mapped: bool, verify: bool) -> None:
+    def __init__(
+        self, directory: Path, manifest: Manifest, mapped: bool, verify: bool, private: Collection[str]
+    ) -> None:
         self._directory = directory
         self._manifest = manifest
         self._mapped = mapped
         self._verify = verify
+        self._private = private
         self._unverified: dict[str, CheckedReader] = {}
         folder = generation_folder(directory, manifest.generation)
         # The folder first: files only ever move from there to their own names, so no file can be missed in
@@ -434,7 +440,7 @@ class _Reader:
         # What other files are checked against is always verified itself.
         verify = self._verify or name == MAPPINGS
         try:
-            arrays = binary.map_arrays(reader, **whose)
+            arrays = binary.map_arrays(reader, **whose, private=name in self._private)
             if verify:
                 reader.finish()
         except BaseException:
