@@ -47,6 +47,23 @@ def clustered(
     return points.astype(np.float32)
 
 
+def turned(rows: NDArray, signs: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Rows rotated as kernels do it, through the matrices of the transforms."""
+    dim = rows.shape[1]
+    hadamard = np.ones((1, 1))
+    while 2 * len(hadamard) <= dim:
+        hadamard = np.block([[hadamard, hadamard], [hadamard, -hadamard]])
+    power = len(hadamard)
+    hadamard /= np.sqrt(power)
+    rows = np.array(rows, np.float64)
+    for sign in signs:
+        rows = rows * sign
+        rows[:, :power] = rows[:, :power] @ hadamard
+        if power < dim:
+            rows[:, dim - power :] = rows[:, dim - power :] @ hadamard
+    return rows
+
+
 @dataclass
 class KernelIndex:
     """Originals, codes and perhaps a graph, with the descriptor of all of them.
@@ -106,6 +123,8 @@ class KernelIndex:
         wide = np.asarray(rows, np.float64)
         if self.space == "cosine":
             wide = wide / np.linalg.norm(wide, axis=1, keepdims=True)
+        if self.codec is not None and self.codec.signs is not None:
+            wide = turned(wide, self.codec.signs)
         return wide
 
     def code_bytes(self) -> NDArray[np.uint8]:
@@ -261,14 +280,18 @@ class KernelIndex:
         )
 
 
-def make_index(space: str, bits: int, rows: NDArray[np.float32]) -> KernelIndex:
+def make_index(space: str, bits: int, rows: NDArray[np.float32], *, rotated: bool = False) -> KernelIndex:
     """Store rows, coded with a codec fitted to them."""
     metric = METRICS[space]
     vectors = Vectors(rows.shape[1], metric)
     vectors.append(rows)
     codec = None
     if bits != 32:
-        codec = ScalarCodec.fit(metric.prepare(rows), bits, uniform=space == "l1", centered=space == "l2")
+        signs = ScalarCodec.draw_signs(rows.shape[1], 0) if rotated else None
+        sample = metric.prepare(rows)
+        if signs is not None:
+            sample = turned(sample, signs).astype(np.float32)
+        codec = ScalarCodec.fit(sample, bits, uniform=space == "l1", centered=space == "l2", signs=signs)
         vectors.set_codec(codec)
         vectors.codes.ensure(len(rows))  # type: ignore[union-attr]
         if vectors.biases is not None:

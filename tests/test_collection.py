@@ -23,7 +23,7 @@ from zeusdb_vs.ids import Ids
 from zeusdb_vs.records import Records
 from zeusdb_vs.vectors import Vectors
 
-DIM = 12
+DIM = 48
 SMALL = 60
 """Slots from which on there is a graph in these tests."""
 EXACT = 400

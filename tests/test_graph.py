@@ -13,7 +13,7 @@ from zeusdb_vs import HNSWIndex, VectorDatabase, get_num_threads, set_num_thread
 from zeusdb_vs.errors import CorruptIndexError
 from zeusdb_vs.graph import HNSWGraph, draw_levels
 
-DIM = 24
+DIM = 48
 M = 6
 
 
