@@ -49,6 +49,8 @@ _FEATURES = _host_features() - _SWITCHED_OFF
 
 HAS_VNNI512 = {"avx512vnni", "avx512bw", "avx512f"} <= _FEATURES and not JIT_DISABLED
 """Whether integer dot products use the 512-bit `vpdpbusd` instruction; off, plain loops of the same results serve."""
+HAS_AVX2 = "avx2" in _FEATURES and not JIT_DISABLED
+"""Where there is no VNNI: whether byte products and differences use 256-bit `vpmaddubsw` and `vpsadbw`."""
 HAS_SAD512 = {"avx512bw", "avx512f"} <= _FEATURES and not JIT_DISABLED
 """Whether byte-wise L1 distances use the 512-bit `vpsadbw` instruction."""
 

@@ -17,7 +17,7 @@ from numba import carray, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from zeusdb_vs.kernels.compile import HAS_SAD512, HAS_VNNI512, JIT_DISABLED, inline_kernel
+from zeusdb_vs.kernels.compile import HAS_AVX2, HAS_SAD512, HAS_VNNI512, JIT_DISABLED, inline_kernel
 
 LANES = 64
 """Bytes a 512-bit register holds; code rows are padded to a multiple of it."""
@@ -207,26 +207,33 @@ else:
 
 _BYTES64 = ir.VectorType(ir.IntType(8), LANES)
 _INTS16 = ir.VectorType(ir.IntType(32), 16)
-_LONGS8 = ir.VectorType(_I64, 8) if not JIT_DISABLED else None
+_LONGS8 = ir.VectorType(ir.IntType(64), 8)
+_BYTES32 = ir.VectorType(ir.IntType(8), 32)
+_SHORTS16 = ir.VectorType(ir.IntType(16), 16)
+_INTS8 = ir.VectorType(ir.IntType(32), 8)
+_LONGS4 = ir.VectorType(ir.IntType(64), 4)
 
 
-def _load_block(builder: Any, address: Any) -> Any:
-    load = builder.load(builder.inttoptr(address, _BYTES64.as_pointer()))
+def _load_block(builder: Any, address: Any, block: Any = _BYTES64) -> Any:
+    load = builder.load(builder.inttoptr(address, block.as_pointer()))
     load.align = 1
     return load
 
 
+def _call(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
+    kind = ir.FunctionType(result, [argument.type for argument in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
+
+
 def _dot_accumulate(builder: Any, total: Any, unsigned: Any, signed: Any) -> Any:
     """Add the products of 64 unsigned with 64 signed bytes to 16 sums: one `vpdpbusd`."""
-    kind = ir.FunctionType(_INTS16, [_INTS16, _INTS16, _INTS16])
-    call = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.vpdpbusd.512")
-    return builder.call(call, [total, builder.bitcast(unsigned, _INTS16), builder.bitcast(signed, _INTS16)])
+    values = [total, builder.bitcast(unsigned, _INTS16), builder.bitcast(signed, _INTS16)]
+    return _call(builder, "llvm.x86.avx512.vpdpbusd.512", _INTS16, values)
 
 
 def _horizontal_sum(builder: Any, vector: Any) -> Any:
-    kind = ir.FunctionType(ir.IntType(32), [_INTS16])
-    call = cgutils.get_or_insert_function(builder.module, kind, "llvm.vector.reduce.add.v16i32")
-    return builder.sext(builder.call(call, [vector]), _I64)
+    name = f"llvm.vector.reduce.add.v{vector.type.count}i32"
+    return builder.sext(_call(builder, name, ir.IntType(32), [vector]), _I64)
 
 
 def _block_loop(builder: Any, blocks: Any, start: list[Any], step: Any) -> list[Any]:
@@ -305,7 +312,90 @@ if HAS_VNNI512:
 
         return types.int64(types.int64, types.int64, types.int64), codegen
 
+elif HAS_AVX2:
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def dot_u8_i8(typingctx: Any, codes: Any, query: Any, blocks: Any) -> Any:  # noqa: ARG001
+        """Sum of 8-bit codes times an 8-bit query over `blocks` blocks of 64 bytes."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+            codes, query, blocks = args
+            nibble = ir.Constant(_BYTES32, [15] * 32)
+            four = ir.Constant(_SHORTS16, [4] * 16)
+
+            def step(index: Any, states: list[Any]) -> list[Any]:
+                total = states[0]
+                for part in (0, 32):
+                    offset = builder.add(builder.mul(index, _I64(64)), _I64(part))
+                    row = _load_block(builder, builder.add(codes, offset), _BYTES32)
+                    signed = _load_block(builder, builder.add(query, offset), _BYTES32)
+                    wide = builder.lshr(builder.bitcast(row, _SHORTS16), four)
+                    # Whole bytes would overflow the 16 bits of a pair: each half by itself, the high one times 16.
+                    for half, weight in (
+                        (builder.and_(row, nibble), 1),
+                        (builder.and_(builder.bitcast(wide, _BYTES32), nibble), 16),
+                    ):
+                        pairs = _call(builder, "llvm.x86.avx2.pmadd.ub.sw", _SHORTS16, [half, signed])
+                        weights = ir.Constant(_SHORTS16, [weight] * 16)
+                        sums = _call(builder, "llvm.x86.avx2.pmadd.wd", _INTS8, [pairs, weights])
+                        total = builder.add(total, sums)
+                return [total]
+
+            (total,) = _block_loop(builder, blocks, [ir.Constant(_INTS8, [0] * 8)], step)
+            return _horizontal_sum(builder, total)
+
+        return types.int64(types.int64, types.int64, types.int64), codegen
+
 else:
+
+    @inline_kernel
+    def dot_u8_i8(codes, query, blocks):  # type: ignore[no-untyped-def]
+        """Sum of 8-bit codes times an 8-bit query over `blocks` blocks of 64 bytes."""
+        row = u8_at(codes, blocks * 64)
+        other = i8_at(query, blocks * 64)
+        total = np.int32(0)
+        for j in range(blocks * 64):
+            total += np.int32(row[j]) * np.int32(other[j])
+        return np.int64(total)
+
+
+if not HAS_VNNI512 and HAS_AVX2:
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def dot_u4_i8(typingctx: Any, codes: Any, query: Any, blocks: Any) -> Any:  # noqa: ARG001
+        """Sum of 4-bit codes times an 8-bit query over `blocks` blocks of 64 code bytes (128 dimensions each)."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+            codes, query, blocks = args
+            nibble = ir.Constant(_BYTES32, [15] * 32)
+            four = ir.Constant(_SHORTS16, [4] * 16)
+            ones = ir.Constant(_SHORTS16, [1] * 16)
+
+            def step(index: Any, states: list[Any]) -> list[Any]:
+                row = builder.add(codes, builder.mul(index, _I64(64)))
+                here = builder.add(query, builder.mul(index, _I64(128)))
+                sums = None
+                for part in (0, 32):
+                    packed = _load_block(builder, builder.add(row, _I64(part)), _BYTES32)
+                    wide = builder.lshr(builder.bitcast(packed, _SHORTS16), four)
+                    for half, offset in (
+                        (builder.and_(packed, nibble), part),
+                        (builder.and_(builder.bitcast(wide, _BYTES32), nibble), part + 64),
+                    ):
+                        signed = _load_block(builder, builder.add(here, _I64(offset)), _BYTES32)
+                        # Pairs of products in 16 bits: at most 2 * 15 * 127, and four of them still fit.
+                        pairs = _call(builder, "llvm.x86.avx2.pmadd.ub.sw", _SHORTS16, [half, signed])
+                        sums = pairs if sums is None else builder.add(sums, pairs)
+                return [
+                    builder.add(states[0], _call(builder, "llvm.x86.avx2.pmadd.wd", _INTS8, [sums, ones]))
+                ]
+
+            (total,) = _block_loop(builder, blocks, [ir.Constant(_INTS8, [0] * 8)], step)
+            return _horizontal_sum(builder, total)
+
+        return types.int64(types.int64, types.int64, types.int64), codegen
+
+elif not HAS_VNNI512:
 
     @inline_kernel
     def dot_u4_i8(codes, query, blocks):  # type: ignore[no-untyped-def]
@@ -322,16 +412,6 @@ else:
                 total += np.int32(np.int16(code >> 4) * np.int16(high_query[j]))
         return np.int64(total)
 
-    @inline_kernel
-    def dot_u8_i8(codes, query, blocks):  # type: ignore[no-untyped-def]
-        """Sum of 8-bit codes times an 8-bit query over `blocks` blocks of 64 bytes."""
-        row = u8_at(codes, blocks * 64)
-        other = i8_at(query, blocks * 64)
-        total = np.int32(0)
-        for j in range(blocks * 64):
-            total += np.int32(row[j]) * np.int32(other[j])
-        return np.int64(total)
-
 
 if HAS_SAD512:
 
@@ -341,19 +421,42 @@ if HAS_SAD512:
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
             codes, query, blocks = args
-            kind = ir.FunctionType(_LONGS8, [_BYTES64, _BYTES64])
-            call = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.psad.bw.512")
 
             def step(index: Any, states: list[Any]) -> list[Any]:
                 offset = builder.mul(index, _I64(64))
                 row = _load_block(builder, builder.add(codes, offset))
                 other = _load_block(builder, builder.add(query, offset))
-                return [builder.add(states[0], builder.call(call, [row, other]))]
+                return [
+                    builder.add(
+                        states[0], _call(builder, "llvm.x86.avx512.psad.bw.512", _LONGS8, [row, other])
+                    )
+                ]
 
             (total,) = _block_loop(builder, blocks, [ir.Constant(_LONGS8, [0] * 8)], step)
-            reduce = ir.FunctionType(_I64, [_LONGS8])
-            add = cgutils.get_or_insert_function(builder.module, reduce, "llvm.vector.reduce.add.v8i64")
-            return builder.call(add, [total])
+            return _call(builder, "llvm.vector.reduce.add.v8i64", _I64, [total])
+
+        return types.int64(types.int64, types.int64, types.int64), codegen
+
+elif HAS_AVX2:
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def sad_u8(typingctx: Any, codes: Any, query: Any, blocks: Any) -> Any:  # noqa: ARG001
+        """Sum of absolute differences of two rows of bytes over `blocks` blocks of 64."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+            codes, query, blocks = args
+
+            def step(index: Any, states: list[Any]) -> list[Any]:
+                total = states[0]
+                for part in (0, 32):
+                    offset = builder.add(builder.mul(index, _I64(64)), _I64(part))
+                    row = _load_block(builder, builder.add(codes, offset), _BYTES32)
+                    other = _load_block(builder, builder.add(query, offset), _BYTES32)
+                    total = builder.add(total, _call(builder, "llvm.x86.avx2.psad.bw", _LONGS4, [row, other]))
+                return [total]
+
+            (total,) = _block_loop(builder, blocks, [ir.Constant(_LONGS4, [0] * 4)], step)
+            return _call(builder, "llvm.vector.reduce.add.v4i64", _I64, [total])
 
         return types.int64(types.int64, types.int64, types.int64), codegen
 
