@@ -45,6 +45,7 @@ class Engine(ABC):
     title : what tables and plots call it
     package : its distribution, for the version
     modes : ways of asking one query at a time; the first is the one that counts
+    whole_modes : those of them that also take all queries in one call
     has_useful_default : its own default effort is meant to give good recall, so that is measured too
     can_filter, can_add, can_batch : what it takes part in
     stores_metadata : filters by metadata, which an index saved by the search section lacks
@@ -54,6 +55,7 @@ class Engine(ABC):
     title: ClassVar[str]
     package: ClassVar[str]
     modes: ClassVar[tuple[str, ...]] = ("search",)
+    whole_modes: tuple[str, ...] = ()
     has_useful_default: ClassVar[bool] = False
     can_filter: ClassVar[bool] = False
     can_add: ClassVar[bool] = True

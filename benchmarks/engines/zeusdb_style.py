@@ -102,6 +102,7 @@ class ZeusDBVS(ZeusDBStyle):
     title = "zeusdb-vs"
     package = "zeusdb-vs"
     modes = ("search", "search_arrays")
+    whole_modes = ("search_arrays",)
     has_useful_default = True
 
     @classmethod
