@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 # Loads the kernels of a search and of building a graph, and says what it found and what it had to compile.
 _SCRIPT = """
@@ -70,12 +71,18 @@ def _report(process: subprocess.Popen[str]) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder that two processes filled at the same time."""
-    cache = tmp_path_factory.mktemp("kernels")
-    for report in [_report(process) for process in (_start(cache), _start(cache))]:
-        assert report["right"]
-        assert report["compiled"]
-        assert Path(str(report["folder"])).parent == cache
+    """A cache folder that two processes filled at the same time; one for all workers of a run."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    cache, done = base / "kernels", base / "kernels.done"
+    with FileLock(base / "kernels.lock"):
+        if not done.exists():
+            for report in [_report(process) for process in (_start(cache), _start(cache))]:
+                assert report["right"]
+                assert report["compiled"]
+                assert Path(str(report["folder"])).parent == cache
+            done.touch()
     return cache
 
 
