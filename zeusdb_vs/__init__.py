@@ -40,6 +40,7 @@ from zeusdb_vs.errors import (
 )
 
 if TYPE_CHECKING:
+    from zeusdb_vs.checking import RepairReport, VerifyReport, repair, verify
     from zeusdb_vs.database import VectorDatabase
     from zeusdb_vs.filters import And, Field, Filter, Not, Or, field, filter_from_json
     from zeusdb_vs.index import HNSWIndex
@@ -55,11 +56,15 @@ _HOMES = {
     "HNSWIndex": "index",
     "Not": "filters",
     "Or": "filters",
+    "RepairReport": "checking",
     "VectorDatabase": "database",
+    "VerifyReport": "checking",
     "field": "filters",
     "filter_from_json": "filters",
     "get_num_threads": "threads",
+    "repair": "checking",
     "set_num_threads": "threads",
+    "verify": "checking",
     "warmup": "warming",
 }
 
@@ -86,16 +91,20 @@ __all__ = [
     "ReadOnlyError",
     "RecordError",
     "RecordNotFoundError",
+    "RepairReport",
     "StorageError",
     "UnsupportedVersionError",
     "VectorDatabase",
     "VectorError",
+    "VerifyReport",
     "ZeusDBError",
     "__version__",
     "field",
     "filter_from_json",
     "get_num_threads",
+    "repair",
     "set_num_threads",
+    "verify",
     "warmup",
 ]
 

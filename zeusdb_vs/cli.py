@@ -1,7 +1,7 @@
 """The ``zeusdb-vs`` command.
 
 Exit codes: 0 done; 1 failed, with the reason on stderr; 2 wrong usage; 3 the demo's second process answered
-differently; 130 interrupted.
+differently; 4 `verify` has found damage; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +25,12 @@ if TYPE_CHECKING:
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_DIFFERENT = 3
+EXIT_DAMAGED = 4
 EXIT_INTERRUPTED = 130
 
 _EXIT_CODES = (
     "exit codes: 0 done; 1 failed (reason on stderr); 2 wrong usage; "
-    "3 the demo's second process answered differently; 130 interrupted"
+    "3 the demo's second process answered differently; 4 verify has found damage; 130 interrupted"
 )
 
 
@@ -102,6 +104,30 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true", help="print one JSON object")
     info.set_defaults(run=_info)
 
+    verify = commands.add_parser("verify", help="check an index on disk; writes nothing", epilog=_EXIT_CODES)
+    verify.add_argument("path", type=Path, help="directory of the index")
+    verify.add_argument(
+        "--deep", action="store_true", help="also compare graph, codes and field indexes with the records"
+    )
+    verify.add_argument("--json", action="store_true", help="print one JSON object")
+    verify.set_defaults(run=_verify)
+
+    repair = commands.add_parser(
+        "repair",
+        help="mend a damaged directory; drops changes behind damage in the journal",
+        epilog=_EXIT_CODES,
+    )
+    repair.add_argument("path", type=Path, help="directory of the index")
+    repair.set_defaults(run=_repair)
+
+    compact = commands.add_parser(
+        "compact",
+        help="take the journal up into the saved files and drop removed records",
+        epilog=_EXIT_CODES,
+    )
+    compact.add_argument("path", type=Path, help="directory of the index")
+    compact.set_defaults(run=_compact)
+
     warmup = commands.add_parser(
         "warmup", help="compile all kernels into the cache, as in a container build", epilog=_EXIT_CODES
     )
@@ -161,6 +187,54 @@ def _info(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
+def _verify(options: argparse.Namespace) -> int:
+    from zeusdb_vs import verify
+
+    report = verify(options.path, deep=options.deep)
+    code = EXIT_DONE if report.is_ok else EXIT_DAMAGED
+    if options.json:
+        print(json.dumps({**asdict(report), "is_ok": report.is_ok}))
+        return code
+    terminal = open_terminal()
+    terminal.heading(f"{options.path}: {'in order' if report.is_ok else 'damaged'}")
+    for problem in report.problems:
+        terminal.fact("damage", problem)
+    for note in report.notes:
+        terminal.fact("note", note)
+    terminal.fact("records", "unknown" if report.records is None else f"{report.records:,}")
+    terminal.fact("generation", f"{report.generation:,}")
+    terminal.fact("changes in the journal", f"{report.journal_calls:,}")
+    return code
+
+
+def _repair(options: argparse.Namespace) -> int:
+    from zeusdb_vs import repair
+
+    report = repair(options.path)
+    terminal = open_terminal()
+    for action in report.actions or ["nothing to do"]:
+        terminal.note(action)
+    terminal.fact("records", f"{report.records:,}")
+    return EXIT_DONE
+
+
+def _compact(options: argparse.Namespace) -> int:
+    from zeusdb_vs import VectorDatabase
+
+    before = _bytes_in(options.path)
+    with VectorDatabase().open(options.path, create=False) as index:
+        index.save()
+        records = len(index)
+    terminal = open_terminal()
+    terminal.fact("records", f"{records:,}")
+    terminal.fact("bytes", f"{before:,} before, {_bytes_in(options.path):,} now")
+    return EXIT_DONE
+
+
+def _bytes_in(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else 0
+
+
 def _warmup(options: argparse.Namespace) -> int:  # noqa: ARG001
     from zeusdb_vs import warmup
 
@@ -173,7 +247,7 @@ def _warmup(options: argparse.Namespace) -> int:  # noqa: ARG001
 def _load(path: Path) -> HNSWIndex:
     from zeusdb_vs import VectorDatabase
 
-    return VectorDatabase().load(path)
+    return VectorDatabase().open(path, read_only=True)
 
 
 def _read_filter(text: str | None) -> dict[str, Any] | None:

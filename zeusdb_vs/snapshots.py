@@ -98,12 +98,8 @@ def read_index(
     CorruptIndexError
         A part does not hold what it should, or two contradict each other.
     """
-    try:
-        config, state = _read_config(snapshot)
-    except (KeyError, TypeError, ValueError) as error:
-        reason = f"has no {error}" if isinstance(error, KeyError) else str(error)
-        raise CorruptIndexError(f"{os.fspath(path)}/config.json: {reason}") from None
-    files = {name: _from_content(content) for name, content in snapshot.files.items()}
+    config, state = read_config(snapshot)
+    files = contents_of(snapshot)
     collection = cast(_AnyCollection, kind.from_state(files, config, lazy=mapped, trusted=trusted))
     if collection.view.live_count != snapshot.counts.get("records", collection.view.live_count):
         raise CorruptIndexError(f"{os.fspath(path)}: the manifest counts other records than the files hold")
@@ -119,8 +115,28 @@ _RANGES = {
 }
 
 
+def read_config(snapshot: Snapshot) -> tuple[CollectionConfig, IndexState]:
+    """Return what ``config.json`` says, every value checked.
+
+    Raises
+    ------
+    CorruptIndexError
+        A value is missing or cannot be.
+    """
+    try:
+        return _read_config(snapshot)
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"has no {error}" if isinstance(error, KeyError) else str(error)
+        raise CorruptIndexError(f"config.json: {reason}") from None
+
+
+def contents_of(snapshot: Snapshot) -> dict[str, Any]:
+    """Return what each file holds: arrays by name, or one text for each record; None where no record has any."""
+    return {name: _from_content(content) for name, content in snapshot.files.items()}
+
+
 def _read_config(snapshot: Snapshot) -> tuple[CollectionConfig, IndexState]:
-    """Return what ``config.json`` says, every value checked; KeyError or ValueError where it cannot be."""
+    """Return what ``config.json`` says; KeyError or ValueError where it cannot be."""
     config = snapshot.config
     if config["index_type"] != _INDEX_TYPE:
         raise ValueError(f"index_type is {config['index_type']!r}, known is {_INDEX_TYPE!r}")
