@@ -45,7 +45,7 @@ _MISFITS_LEAST, _MISFITS_SHARE = 64, 0.01
 _COMPACT_SHARE = 0.25
 _COMPACT_LEAST = 1024
 _QUERY_GRAIN = 8
-_NO_BUDGET_LEFT = 3
+_GAVE_UP = 3
 _REMEMBERED = 64
 """Filters whose matching slots a view remembers."""
 
@@ -580,6 +580,18 @@ class Collection:
             return self._scan_one(view, query, k, matching)
         else:
             chosen = exact_plan(k)
+        return self._answer_one(view, query, k, chosen, matching, mask)
+
+    def _answer_one(
+        self,
+        view: View,
+        query: NDArray[np.float32],
+        k: int,
+        chosen: Plan,
+        matching: Matching | None,
+        mask: int,
+    ) -> tuple[list[int], list[float]] | None:
+        """Answer one query by a plan; by a scan where a walk gives up."""
         path = chosen.path
         scratch = view.scratches.take(view.n, max(chosen.capacity, chosen.ef, chosen.depth), k)
         scratch.query[:] = query
@@ -588,7 +600,7 @@ class Collection:
         if path == "scan":
             if matching is None:
                 matching = view.everything()
-            status = kernels.scan_codes(
+            status = kernels.scan_matching(
                 view.ix,
                 scratch.block,
                 scratch.query_address,
@@ -596,7 +608,7 @@ class Collection:
                 k,
                 chosen.depth,
                 matching.slots_address,
-                matches,
+                matching.count,
                 slots_address,
                 distances_address,
             )
@@ -620,7 +632,7 @@ class Collection:
                 distances_address,
             )
         else:
-            address, size = (0, view.n) if matching is None else (matching.slots_address, matches)
+            address, size = (0, view.n) if matching is None else (matching.slots_address, matching.count)
             status = kernels.scan_exact(
                 view.ix,
                 scratch.block,
@@ -636,6 +648,8 @@ class Collection:
         slots: list[int] = scratch.out_slots[:k].tolist()
         distances: list[float] = scratch.out_distances[:k].tolist()
         view.scratches.give(scratch)
+        if status == _GAVE_UP:
+            return self._answer_one(view, query, k, scan_plan(k, view.rerank), matching, mask)
         if status or slots[-1] < 0 or distances[-1] == math.inf:
             return None
         return slots, distances
@@ -760,11 +774,12 @@ class Collection:
         if matching is None and chosen.path == "scan":
             matching = view.everything()
         totals = threading.Lock()
-        room = max(chosen.capacity, chosen.ef, chosen.depth, k)
+        last_resort = scan_plan(k, view.rerank)
+        room = max(chosen.capacity, chosen.ef, chosen.depth, last_resort.depth, k)
 
         def piece(start: int, stop: int) -> None:
             scratch = view.scratches.take(view.n, room, k)
-            at, way = start, chosen
+            at, way, among = start, chosen, matching
             while at < stop:
                 status = _call_kernel(
                     view,
@@ -773,7 +788,7 @@ class Collection:
                     stop - at,
                     k,
                     way,
-                    matching,
+                    among,
                     slots_address + at * k * 8,
                     distances_address + at * k * 4,
                 )
@@ -783,11 +798,11 @@ class Collection:
                 if status == 0:
                     break
                 failed = at + status // 4
-                if status % 4 != _NO_BUDGET_LEFT:
+                if status % 4 != _GAVE_UP:
                     view.scratches.give(scratch)
                     raise _query_error(status % 4 + 4 * failed)
-                # This query's walk met more rows than the filter matches: the scan is cheaper and exact.
-                at, way = failed, scan_plan(k, view.rerank)
+                # This query's walk cost more than a scan of what matches, or could not see all of it.
+                at, way, among = failed, last_resort, among or view.everything()
                 result.path = f"{chosen.path}, then scan"
             view.scratches.give(scratch)
 
@@ -920,7 +935,7 @@ class _Kernels(NamedTuple):
     """The kernels that searches call, loaded when the first index with a graph is made."""
 
     search_graph: Callable[..., int]
-    scan_codes: Callable[..., int]
+    scan_matching: Callable[..., int]
     scan_exact: Callable[..., int]
 
 
@@ -933,7 +948,7 @@ def _load_kernels() -> _Kernels:
     if _KERNELS is None:
         from zeusdb_vs.kernels import scan, search
 
-        _KERNELS = _Kernels(search.search_graph, scan.scan_codes, scan.scan_exact)
+        _KERNELS = _Kernels(search.search_graph, scan.scan_matching, scan.scan_exact)
     return _KERNELS
 
 
@@ -970,7 +985,7 @@ def _call_kernel(
         )
     address, size = (0, view.n) if matching is None else (matching.slots_address, matching.count)
     if chosen.path == "scan":
-        return kernels.scan_codes(
+        return kernels.scan_matching(
             view.ix, scratch.block, queries, count, k, chosen.depth, address, size, out_slots, out_distances
         )
     mask = view.live_address if matching is None else 0

@@ -69,6 +69,9 @@ from zeusdb_vs.kernels.pool import distance_of_key, insert_key, make_key, slot_o
 
 _NO_KEY = np.int64(0x7FFFFFFFFFFFFFFF)
 """Greater than any key."""
+_LEAST_MATCHES = 16
+"""Matches within two hops of where a two-hop walk begins. With fewer the matching part of the graph falls apart there:
+the filter is narrow, or keeps away from the query."""
 
 
 @inline_kernel
@@ -311,7 +314,11 @@ def _begin(ix, scratch, level, ef, keep, mask, mode):
         scratch[WALK_MATCHES] = 0
         for i in range(scratch[WALK_SIZE]):
             _match(scratch, load_i64(scratch[POOL] + i * 8), keep, mask)
-    return _gather_hop(ix, scratch, level, ef, keep, mask, mode)
+    count = _gather_hop(ix, scratch, level, ef, keep, mask, mode)
+    if mode == WALK_TWO_HOP and count < _LEAST_MATCHES:
+        scratch[WALK_SIZE] = -1
+        return np.int64(-1)
+    return count
 
 
 @kernel
@@ -332,7 +339,8 @@ def walk(ix, scratch, partner, lanes, level, ef, capacity, keep, mask, mode, bud
         WALK_FILTERED walks over all slots and gathers those that match in MATCHES; it ends when every slot nearer
         than the furthest of `keep` matches is expanded, so it goes as far as the filter is sparse around the query.
         WALK_TWO_HOP lets only matching slots into the pool, and looks through the others to the rows behind them.
-    budget : distances after which a lane gives up: its WALK_SIZE becomes -1
+    budget : distances after which a lane gives up: its WALK_SIZE becomes -1, as where a two-hop walk finds too little
+        around its beginning
 
     On return each pool is sorted by code distance and WALK_SIZE says how much it holds.
     """
@@ -415,6 +423,17 @@ def _start_query(ix, scratch, query):
     return status
 
 
+@inline_kernel
+def _is_cut_short(scratch, capacity, keep):
+    """Whether the pool of a filtered walk was too small: nearer matches may lie behind slots that fell out of it."""
+    if scratch[WALK_SIZE] < capacity:
+        return False
+    if scratch[WALK_MATCHES] < keep:
+        return True
+    furthest = load_i64(scratch[MATCHES] + (keep - 1) * 8)
+    return load_i64(scratch[POOL] + (capacity - 1) * 8) < furthest
+
+
 @kernel
 def search_graph(
     ix, scratch, partner, queries, count, k, ef, capacity, depth, mask, mode, budget, out_slots, out_distances
@@ -436,7 +455,8 @@ def search_graph(
     Returns
     -------
     0, or 1 + 4 * i for a query i that is not finite, 2 + 4 * i for a zero query under cosine, 3 + 4 * i for a query
-    that ran out of budget (the queries before it are answered).
+    that gave up (the queries before it are answered): out of budget, out of room in its pool, or where too little
+    matches around it to walk over.
     """
     stride = ix[DIM] * 4
     scratch[COUNT_DISTANCES] = 0
@@ -468,6 +488,9 @@ def search_graph(
                 break
             pool, size = block[POOL], block[WALK_SIZE]
             if mode == WALK_FILTERED:
+                if _is_cut_short(block, capacity, keep):
+                    status = np.int64(3 + 4 * (i + lane))
+                    break
                 pool, size = block[MATCHES], block[WALK_MATCHES]
             found = rerank_pool(ix, block, pool, size, k, depth, mask)
             place = i + lane
