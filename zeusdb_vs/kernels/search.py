@@ -69,9 +69,6 @@ from zeusdb_vs.kernels.pool import distance_of_key, insert_key, make_key, slot_o
 
 _NO_KEY = np.int64(0x7FFFFFFFFFFFFFFF)
 """Greater than any key."""
-_LEAST_MATCHES = 16
-"""Matches within two hops of where a two-hop walk begins. With fewer the matching part of the graph falls apart there:
-the filter is narrow, or keeps away from the query."""
 
 
 @inline_kernel
@@ -315,7 +312,9 @@ def _begin(ix, scratch, level, ef, keep, mask, mode):
         for i in range(scratch[WALK_SIZE]):
             _match(scratch, load_i64(scratch[POOL] + i * 8), keep, mask)
     count = _gather_hop(ix, scratch, level, ef, keep, mask, mode)
-    if mode == WALK_TWO_HOP and count < _LEAST_MATCHES:
+    # With fewer neighbours than the graph's M what matches falls apart here: it is too little, or keeps away from the
+    # query.
+    if mode == WALK_TWO_HOP and count < ix[UPPER_WIDTH]:
         scratch[WALK_SIZE] = -1
         return np.int64(-1)
     return count
