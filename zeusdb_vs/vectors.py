@@ -17,10 +17,10 @@ from zeusdb_vs.metrics import Metric
 from zeusdb_vs.quantization import ScalarCodec
 from zeusdb_vs.threads import run_range
 
-LEAST_NORM = 1e-15
-GREATEST_NORM = 1e15
-"""Norms beyond these are stored as an inverse of 0: float32 sums over such rows may overflow or lose all digits, so
-kernels take the exact path in float64 for them."""
+LEAST_NORM = 1e-30
+GREATEST_NORM = 1e37
+"""Norms beyond these are stored as an inverse of 0: products of a unit query with such rows, or the inverse itself,
+would leave float32's full precision, so kernels take the exact path in float64 for them."""
 
 _ROTATION_SEED = 0x5EED
 _NORM_TOLERANCE = 1e-3
