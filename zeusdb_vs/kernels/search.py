@@ -423,9 +423,9 @@ def _start_query(ix, scratch, query):
 
 
 @inline_kernel
-def _is_cut_short(scratch, capacity, keep):
+def _is_cut_short(ix, scratch, capacity, keep):
     """Whether the pool of a filtered walk was too small: nearer matches may lie behind slots that fell out of it."""
-    if scratch[WALK_SIZE] < capacity:
+    if scratch[WALK_SIZE] < capacity or capacity >= ix[N]:
         return False
     if scratch[WALK_MATCHES] < keep:
         return True
@@ -487,7 +487,7 @@ def search_graph(
                 break
             pool, size = block[POOL], block[WALK_SIZE]
             if mode == WALK_FILTERED:
-                if _is_cut_short(block, capacity, keep):
+                if _is_cut_short(ix, block, capacity, keep):
                     status = np.int64(3 + 4 * (i + lane))
                     break
                 pool, size = block[MATCHES], block[WALK_MATCHES]
