@@ -33,7 +33,8 @@ from zeusdb_vs.storage import (
     read_with_journal,
     write_snapshot,
 )
-from zeusdb_vs.storage.directory import committed_manifest, prepare_directory, storage_errors
+from zeusdb_vs.storage.directory import as_path, committed_manifest, prepare_directory, storage_errors
+from zeusdb_vs.storage.manifest import MANIFEST
 
 Lock = AbstractContextManager[bool]
 
@@ -87,18 +88,17 @@ class JournaledCollection(Collection):
         metadata: Sequence[str | None] | None = None,
         text: Sequence[str | None] | None = None,
         payload: Sequence[str | None] | None = None,
-        old: Sequence[Document] = (),
         new: Sequence[Document] = (),
     ) -> None:
         """As `Collection.update`, journaled."""
         given = {"metadata": metadata, "text": text, "payload": payload}
         if self.binding is None:
-            super().update(slots, **given, old=old, new=new)
+            super().update(slots, **given, new=new)
             return
         names = self.view.names
         ids = [names[slot] for slot in slots.tolist()]
         with self.binding.recording() as record:
-            super().update(slots, **given, old=old, new=new)
+            super().update(slots, **given, new=new)
             columns = {name: texts for name, texts in given.items() if texts is not None}
             record(oplog.updated(ids, columns), len(ids))
 
@@ -425,6 +425,8 @@ def open_writer(
     """
     if create is None:
         read_manifest(path)
+    elif not (as_path(path) / MANIFEST).exists():
+        create()  # options that will not do are refused before anything is made
     with storage_errors("opening", path):
         directory = prepare_directory(path)
         lock = DirectoryLock(directory)
