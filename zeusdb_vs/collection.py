@@ -47,7 +47,8 @@ _COMPACT_LEAST = 1024
 _QUERY_GRAIN = 8
 _GAVE_UP = 3
 _REMEMBERED = 64
-"""Filters whose matching slots a view remembers."""
+_REMEMBERED_BYTES = 32 << 20
+"""Filters whose matching slots a view remembers: so many, or, of large indexes, as many as this holds (four at least)."""
 
 Document = tuple[dict[str, Any] | None, dict[str, Any] | None]
 
@@ -231,7 +232,8 @@ class View:
         if self.live is not None:
             slots = slots[self.live[slots]]
         matching = Matching(slots, self.n)
-        if len(self._matching) >= _REMEMBERED:
+        most = _REMEMBERED_BYTES // (5 * self.n + 1)  # four bytes a match and one a slot
+        if len(self._matching) >= min(_REMEMBERED, max(4, most)):
             self._matching.clear()
         # The selection is kept along, so that its identity is not given to another one.
         self._matching[id(selection)] = (selection, matching)
@@ -454,7 +456,6 @@ class Collection:
         metadata: Sequence[str | None] | None = None,
         text: Sequence[str | None] | None = None,
         payload: Sequence[str | None] | None = None,
-        old: Sequence[Document] = (),
         new: Sequence[Document] = (),
     ) -> None:
         """Replace what is stored beside the vectors of some live slots; what is not given stays.
@@ -462,12 +463,12 @@ class Collection:
         Parameters
         ----------
         metadata, text, payload : encoded, parallel to `slots`
-        old, new : decoded (metadata, payload) before and after, parallel to `slots`, for the field indexes
+        new : decoded (metadata, payload) as they are afterwards, parallel to `slots`, for the field indexes
         """
         positions = np.asarray(slots, np.int64)
         self._records.update(positions, metadata=metadata, text=text, payload=payload)
-        if len(old):
-            self._fields.update(positions, old, new)
+        if len(new):
+            self._fields.update(positions, None, new)
         self._publish(self.view.n)
 
     def compact(self) -> int:

@@ -268,6 +268,7 @@ class HNSWIndex:
         explain: bool = False,
         id: str | None = None,
         ids: Iterable[str] | None = None,
+        strict: bool = False,
     ) -> list[Any]:
         """Find the records nearest to one vector or to each of several.
 
@@ -298,6 +299,9 @@ class HNSWIndex:
             Instead of `vector`: search with the vector of this record, which is itself left out.
         ids : iterable of str, optional
             Rank only these records; unknown ids are skipped.
+        strict : bool
+            Raise where the filter asks for an order between values of types that do not compare, which
+            otherwise simply do not match.
 
         Returns
         -------
@@ -310,13 +314,13 @@ class HNSWIndex:
         VectorError, DimensionError
             A query cannot be used, or a distance is not finite.
         FilterError
-            The filter cannot be understood.
+            The filter cannot be understood, or `strict` refuses it.
         RecordNotFoundError
             There is no record `id`.
         """
         if (
             (max_distance is None and id is None and ids is None and rerank is None)
-            and (exact is False and explain is False)
+            and (exact is False and explain is False and strict is False)
             and type(top_k) is int
             and (ef_search is None or type(ef_search) is int)
         ):
@@ -334,7 +338,7 @@ class HNSWIndex:
         if rerank is not None:
             check_int(rerank, "rerank", 0)
         queries, many, itself = self._queries(view, vector, id)
-        selection = selection_of(view, filter, ids)
+        selection = selection_of(view, filter, ids, strict=strict)
         masked = time.perf_counter()
         # One more than asked for where the record itself will be among them and is to be dropped.
         wanted = min(k, view.live_count) + (k > 0 and itself >= 0)
@@ -446,6 +450,7 @@ class HNSWIndex:
         max_distance: float | None = None,
         exact: bool = False,
         ids: Iterable[str] | None = None,
+        strict: bool = False,
     ) -> tuple[NDArray[np.object_], FloatArray]:
         """Find the records nearest to each query, as arrays.
 
@@ -453,7 +458,7 @@ class HNSWIndex:
         ----------
         queries : array_like, shape (q, dim) or (dim,)
             One query counts as a batch of one.
-        top_k, filter, ef_search, max_distance, exact, ids
+        top_k, filter, ef_search, max_distance, exact, ids, strict
             As for `search`.
 
         Returns
@@ -466,7 +471,7 @@ class HNSWIndex:
         view = self._collection.view
         k = check_int(top_k, "top_k", 0)
         rows, _ = self._read_queries(queries)
-        selection = None if filter is None and ids is None else selection_of(view, filter, ids)
+        selection = None if filter is None and ids is None else selection_of(view, filter, ids, strict=strict)
         columns = min(k, max(view.live_count, MAX_TOP_K_COLUMNS))
         if len(rows) == 1 and 0 < k <= MAX_QUICK_TOP_K and max_distance is None and exact is False:
             ef = None if ef_search is None else check_int(ef_search, "ef_search", 1)
@@ -549,13 +554,19 @@ class HNSWIndex:
         """Return the number of records."""
         return len(self)
 
-    def count(self, filter: Any = None) -> int:
-        """Return how many records match a filter; all of them without one."""
+    def count(self, filter: Any = None, *, strict: bool = False) -> int:
+        """Return how many records match a filter; all of them without one. `strict` is that of `search`."""
         view = self._collection.view
-        return count_in(view, selection_of(view, filter))
+        return count_in(view, selection_of(view, filter, strict=strict))
 
     def list(
-        self, number: int = 10, offset: int = 0, after: str | None = None, *, filter: Any = None
+        self,
+        number: int = 10,
+        offset: int = 0,
+        after: str | None = None,
+        *,
+        filter: Any = None,
+        strict: bool = False,
     ) -> Listing:
         """Return one page of (id, metadata), in the order in which records were added.
 
@@ -572,6 +583,8 @@ class HNSWIndex:
             removed.
         filter : dict or filter object, optional
             List only records that match.
+        strict : bool
+            As for `search`.
 
         Raises
         ------
@@ -580,7 +593,7 @@ class HNSWIndex:
         """
         size, skip = check_int(number, "number", 0), check_int(offset, "offset", 0)
         view = self._collection.view
-        slots = slots_in(view, selection_of(view, filter))
+        slots = slots_in(view, selection_of(view, filter, strict=strict))
         if after is not None:
             if skip:
                 raise ConfigurationError("list takes offset or after, not both")
@@ -588,7 +601,7 @@ class HNSWIndex:
         page = slots[skip : skip + size].tolist()
         return [(view.id_of(slot), view.records.metadata(slot)) for slot in page]
 
-    def distinct(self, field: str, *, filter: Any = None) -> Counts:
+    def distinct(self, field: str, *, filter: Any = None, strict: bool = False) -> Counts:
         """Return the values of a metadata field with how many records hold each.
 
         Parameters
@@ -597,6 +610,8 @@ class HNSWIndex:
             A key or dotted path. Arrays count by their elements; objects are left out.
         filter : dict or filter object, optional
             Count only records that match.
+        strict : bool
+            As for `search`.
 
         Returns
         -------
@@ -606,7 +621,7 @@ class HNSWIndex:
         if not isinstance(field, str):
             raise ArgumentTypeError(f"field must be a str, got {field!r}")
         view = self._collection.view
-        selection = live_selection(view, selection_of(view, filter))
+        selection = live_selection(view, selection_of(view, filter, strict=strict))
         live = view.live if selection is None else selection.mask()
         return view.fields.distinct(field, view.n, None if live is None else live[: view.n])
 
@@ -624,6 +639,7 @@ class HNSWIndex:
         *,
         where: Any = None,
         merge: bool = False,
+        strict: bool = False,
     ) -> bool | int:
         """Replace the metadata of one record, or of all that match a filter; the rest of the record stays.
 
@@ -637,6 +653,8 @@ class HNSWIndex:
             Instead of `id`: the records to change.
         merge : bool
             Keep the keys that `metadata` does not have.
+        strict : bool
+            As for `search`.
 
         Returns
         -------
@@ -651,7 +669,7 @@ class HNSWIndex:
             if id is not None:
                 slots = [slot] if (slot := find_slot(view, id)) >= 0 else []
             else:
-                slots = matching_slots(view, where).tolist()
+                slots = matching_slots(view, where, strict=strict).tolist()
             old = view.records.metadata
             new = [{**old(slot), **document} if merge else document for slot in slots]
             self._replace_metadata(view, slots, new)
@@ -698,11 +716,13 @@ class HNSWIndex:
                 self._collection.remove(found)
         return [name for name, slot in zip(names, slots, strict=True) if slot < 0]
 
-    def remove_where(self, filter: Any) -> int:
+    def remove_where(self, filter: Any, *, strict: bool = False) -> int:
         """Remove the records that match a filter, which must not be empty; return how many."""
-        return self.delete(where=filter)
+        return self.delete(where=filter, strict=strict)
 
-    def delete(self, ids: str | Iterable[str] | None = None, where: Any = None) -> int:
+    def delete(
+        self, ids: str | Iterable[str] | None = None, where: Any = None, *, strict: bool = False
+    ) -> int:
         """Remove records by id, by filter, or those among the ids that match the filter.
 
         Returns
@@ -722,11 +742,11 @@ class HNSWIndex:
         names = None if ids is None else [ids] if isinstance(ids, str) else check_str_list(ids, "ids")
         with self._writing() as view:
             if names is None:
-                slots = matching_slots(view, where)
+                slots = matching_slots(view, where, strict=strict)
             else:
                 slots = np.array(found_slots(view, names), np.int64)
                 if where is not None:
-                    slots = np.intersect1d(slots, matching_slots(view, where))
+                    slots = np.intersect1d(slots, matching_slots(view, where, strict=strict))
             if len(slots):
                 self._collection.remove(slots)
         return len(slots)
@@ -1051,7 +1071,6 @@ class HNSWIndex:
                 metadata=[
                     encode_checked(document, what="metadata") if document else None for document in new
                 ],
-                old=[(view.records.metadata(slot), kept) for slot, kept in zip(slots, payloads, strict=True)],
                 new=list(zip(new, payloads, strict=True)),
             )
 
@@ -1061,7 +1080,6 @@ class HNSWIndex:
             self._collection.update(
                 np.array(slots, np.int64),
                 payload=[encode_checked(document, what="payload") for document in new],
-                old=[(kept, view.records.payload(slot)) for slot, kept in zip(slots, metadata, strict=True)],
                 new=list(zip(metadata, new, strict=True)),
             )
 

@@ -277,7 +277,6 @@ class Fold:
         if not ids:
             return
         slots = [self._view.find(name) for name in ids]
-        old = [(records.metadata(slot), records.payload(slot)) for slot in slots]
         kept = [records.encoded(slot) for slot in slots]
         for name, document in zip(ids, kept, strict=True):
             for column, text in self._changed[name].items():
@@ -287,7 +286,6 @@ class Fold:
             metadata=[document.metadata for document in kept],
             text=[document.text for document in kept],
             payload=[document.payload for document in kept],
-            old=old,
             new=[_decoded(document) for document in kept],
         )
 

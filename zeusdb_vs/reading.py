@@ -85,17 +85,21 @@ def found_slots(view: View, ids: Iterable[str], name: str = "ids") -> list[int]:
     return list(dict.fromkeys(slot for slot in slots if slot >= 0))
 
 
-def selection_of(view: View, filter: Any, ids: Iterable[str] | None = None) -> Selection | None:
+def selection_of(
+    view: View, filter: Any, ids: Iterable[str] | None = None, *, strict: bool = False
+) -> Selection | None:
     """Return the slots that a filter and a choice of ids leave, None for all; removed slots mean nothing.
 
     Raises
     ------
     FilterError
-        The filter cannot be understood.
+        The filter cannot be understood, or, with `strict`, orders values that do not compare.
     """
     selection: Selection | None = None
     if filter is not None:
         tree = parse_filter(filter)
+        if strict is not False and check_bool(strict, "strict"):
+            view.fields.check_types(tree, view.n, None if view.live is None else view.live[: view.n])
         if not matches_everything(tree):
             selection = view.fields.select(tree, view.n)
     if ids is not None:
@@ -124,15 +128,15 @@ def count_in(view: View, selection: Selection | None) -> int:
     return view.live_count if live is None else live.count
 
 
-def matching_slots(view: View, where: Any) -> NDArray[np.int64]:
+def matching_slots(view: View, where: Any, *, strict: bool = False) -> NDArray[np.int64]:
     """Return the live slots that match a filter which must restrict something.
 
     Raises
     ------
     FilterError
-        It matches every record by its very shape.
+        As `selection_of`; or it matches every record by its very shape.
     """
-    selection = selection_of(view, where)
+    selection = selection_of(view, where, strict=strict)
     if selection is None:
         raise FilterError(
             "an empty filter matches every record and is refused here; clear() empties the index"
