@@ -1,0 +1,385 @@
+"""LlamaIndex nodes as records, and back: every node type comes back equal, its hash included.
+
+A record keeps the node's id, text and metadata as its own, so that other programs read and filter them. What only
+LlamaIndex knows lies in the payload under ``"llama_index"``::
+
+    {"type": "TextNode", "ref_doc_id": "doc-1", "fields": [{"relationships": {...}, "end_char_idx": 812}]}
+
+`type` and `ref_doc_id` are what filters and deletions ask for. The fields that are not as their class has them by
+default lie inside a list: of a list the index's field columns keep a digest, not every path within.
+
+Core's own JSON form is not used, for it loses data: media bytes, the type of documents, objects of index nodes.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from llama_index.core.bridge.pydantic import AnyUrl, BaseModel
+from llama_index.core.schema import (
+    BaseNode,
+    Document,
+    ImageDocument,
+    ImageNode,
+    IndexNode,
+    MediaResource,
+    Node,
+    NodeRelationship,
+    ObjectType,
+    RelatedNodeInfo,
+    TextNode,
+)
+
+from zeusdb_vs import ConfigurationError, MetadataError
+
+PAYLOAD_KEY = "llama_index"
+TYPE_FIELD = f"{PAYLOAD_KEY}.type"
+REF_DOC_FIELD = f"{PAYLOAD_KEY}.ref_doc_id"
+
+Plain: TypeAlias = "dict[str, Any]"
+
+_OWN_COLUMNS = ("id_", "embedding", "metadata", "text")
+"""Fields that a record keeps elsewhere than among the fields of its payload."""
+_OBJECT_TYPES = {member.value: member for member in ObjectType}
+_RESOURCES = ("text_resource", "image_resource", "audio_resource", "video_resource")
+
+
+# ---------------------------------------------------------------------------------------------- node types
+
+
+@dataclass(frozen=True, slots=True)
+class _NodeType:
+    """What is known of a node class: its fields in order, and what they are by default."""
+
+    cls: type[BaseNode]
+    constants: dict[str, Any]
+    """All fields; None where `factories` gives the default or there is none."""
+    factories: tuple[tuple[str, Callable[[], Any]], ...]
+    fields: tuple[tuple[str, Any], ...]
+    """Those that go among the payload's fields, each with what it is by default; that is never handed out."""
+    has_text: bool
+    has_private: bool
+
+    @classmethod
+    def of(cls, node_class: type[BaseNode]) -> _NodeType:
+        constants: dict[str, Any] = {}
+        factories = []
+        fields = []
+        for name, info in node_class.model_fields.items():
+            factory: Any = info.default_factory
+            if factory is not None and name not in _OWN_COLUMNS:
+                factories.append((name, factory))
+            constants[name] = None if info.is_required() or factory is not None else info.default
+            if name not in _OWN_COLUMNS:
+                fields.append((name, info.default if factory is None else factory()))
+        return cls(
+            node_class,
+            constants,
+            tuple(factories),
+            tuple(fields),
+            "text" in constants,
+            bool(node_class.__private_attributes__),
+        )
+
+    def defaults(self) -> dict[str, Any]:
+        values = self.constants.copy()
+        for name, factory in self.factories:
+            values[name] = factory()
+        return values
+
+    def build(self, values: dict[str, Any]) -> BaseNode:
+        """Make a node of checked values; pydantic's validation would cost more than the whole search."""
+        if self.has_private:
+            return self.cls.model_construct(**values)
+        node: BaseNode = _construct(self.cls, values)
+        return node
+
+
+def _construct(cls: type[BaseModel], values: dict[str, Any]) -> Any:
+    """Do what pydantic's `model_construct` does for a model without private attributes, in a hundredth of its time."""
+    model = cls.__new__(cls)
+    put = object.__setattr__
+    put(model, "__dict__", values)
+    put(model, "__pydantic_fields_set__", set(values))
+    put(model, "__pydantic_extra__", None)
+    put(model, "__pydantic_private__", None)
+    return model
+
+
+_TYPES: dict[str, _NodeType] = {}
+_NAMES: dict[type[BaseNode], str] = {}
+
+
+def register_node_type(node_class: type[BaseNode], name: str | None = None) -> None:
+    """Make known a node class of one's own, so that stored nodes of it can be read.
+
+    Adding such a node makes its class known as well; a program that only reads has to call this first.
+
+    Parameters
+    ----------
+    node_class : type of BaseNode
+    name : str, optional
+        What nodes of it are stored as: its ``class_name()`` by default, or its module and name where that belongs to
+        another class.
+
+    Raises
+    ------
+    ConfigurationError
+        The name stands for another class already.
+    """
+    if name is None:
+        name = node_class.class_name()
+        if name in _TYPES and _TYPES[name].cls is not node_class:
+            name = f"{node_class.__module__}.{node_class.__qualname__}"
+    known = _TYPES.get(name)
+    if known is not None and (known.cls.__module__, known.cls.__qualname__) != (
+        node_class.__module__,
+        node_class.__qualname__,
+    ):
+        raise ConfigurationError(f"{name!r} stands for the node type {known.cls.__qualname__} already")
+    _TYPES[name] = _NodeType.of(node_class)
+    _NAMES[node_class] = name
+
+
+for _class in (TextNode, IndexNode, ImageNode, Node, Document, ImageDocument):
+    register_node_type(_class)
+_DEFAULT_TYPE = _TYPES[TextNode.class_name()]
+
+
+def non_text_types() -> list[str]:
+    """Return the stored names of the types that core also keeps in an index's own structure."""
+    return [name for name, known in _TYPES.items() if issubclass(known.cls, IndexNode | ImageNode)]
+
+
+# ---------------------------------------------------------------------------------------------- to records
+
+
+def encode_node(node: BaseNode) -> tuple[str | None, Plain]:
+    """Return the text of a node and what its record's payload holds under ``"llama_index"``.
+
+    Raises
+    ------
+    MetadataError
+        A field holds what JSON cannot keep, such as an index node's object that is neither a node nor plain data.
+    """
+    name = _NAMES.get(type(node))
+    if name is None:
+        register_node_type(type(node))
+        name = _NAMES[type(node)]
+    known = _TYPES[name]
+    extras: Plain = {"type": name}
+    ref_doc_id = ref_doc_id_of(node)
+    if ref_doc_id is not None:
+        extras["ref_doc_id"] = ref_doc_id
+    values = node.__dict__
+    fields: Plain = {}
+    for field, default in known.fields:
+        value = values.get(field)
+        if value != default:
+            fields[field] = _encode_field(field, value)
+    if fields:
+        extras["fields"] = [fields]
+    return _text_of(node, known), extras
+
+
+def ref_doc_id_of(node: BaseNode) -> str | None:
+    """Return the id of the document a node comes from, None where there is none or several."""
+    source = node.relationships.get(NodeRelationship.SOURCE)
+    return source.node_id if isinstance(source, RelatedNodeInfo) else None
+
+
+def _text_of(node: BaseNode, known: _NodeType) -> str | None:
+    if known.has_text:
+        text: str | None = node.__dict__["text"]
+        return text
+    resource = node.__dict__.get("text_resource")
+    return None if resource is None else resource.text
+
+
+def _encode_field(field: str, value: Any) -> Any:
+    if field == "relationships":
+        return {_relationship_name(kind): _encode_related(related) for kind, related in value.items()}
+    if field == "obj":
+        return _encode_object(value)
+    if isinstance(value, MediaResource):
+        return _encode_resource(value, with_text=field != "text_resource")
+    return _encode_plain(field, value)
+
+
+def _encode_plain(field: str, value: Any) -> Any:
+    if isinstance(value, AnyUrl | Path):
+        return str(value)
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, bytes | BaseModel):
+        raise MetadataError(f"field {field!r} holds a {type(value).__name__}, which cannot be stored")
+    return value
+
+
+def _relationship_name(kind: Any) -> str:
+    return kind.name if isinstance(kind, NodeRelationship) else str(kind)
+
+
+def _encode_related(related: Any) -> Any:
+    if isinstance(related, list):
+        return [_encode_related(one) for one in related]
+    plain: Plain = {"node_id": related.node_id}
+    kind = related.node_type
+    if kind is not None:
+        plain["node_type"] = kind.value if isinstance(kind, Enum) else kind
+    if related.metadata:
+        plain["metadata"] = related.metadata
+    if related.hash is not None:
+        plain["hash"] = related.hash
+    return plain
+
+
+def _encode_resource(resource: MediaResource, *, with_text: bool) -> Plain:
+    plain: Plain = {}
+    for field, value in resource.__dict__.items():
+        if field == "text":
+            # The record's text; said here where there is none, for an empty resource is not a missing one.
+            if with_text and value is not None:
+                plain["text"] = value
+            elif not with_text and value is None:
+                plain["text"] = None
+        elif field == "data" and value is not None:
+            # Core keeps base64 here, which is text already.
+            if value.isascii():
+                plain["data"] = value.decode("ascii")
+            else:
+                plain["bytes"] = base64.b64encode(value).decode("ascii")
+        elif value is not None:
+            plain[field] = _encode_plain(field, value)
+    return plain
+
+
+def _encode_object(value: Any) -> Plain:
+    if isinstance(value, BaseNode):
+        text, extras = encode_node(value)
+        return {
+            "node": {
+                "id": value.id_,
+                "text": text,
+                "metadata": value.metadata,
+                "embedding": value.embedding,
+                **extras,
+            }
+        }
+    if isinstance(value, str | int | float | list | dict):
+        return {"value": value}
+    raise MetadataError(
+        f"obj is a {type(value).__name__}, which lives in memory only; hand it to the index instead: "
+        "VectorStoreIndex(nodes, objects=[...]), or an object_map of the retriever"
+    )
+
+
+# ---------------------------------------------------------------------------------------------- from records
+
+
+def decode_node(
+    record_id: str,
+    text: str | None,
+    metadata: dict[str, Any],
+    payload: Mapping[str, Any] | None,
+    embedding: list[float] | None = None,
+) -> BaseNode:
+    """Return the node a record holds; a record that LlamaIndex did not write is a TextNode.
+
+    Parameters
+    ----------
+    record_id, text, metadata, payload
+        Of the record; `metadata` becomes the node's own.
+    embedding : list of float, optional
+
+    Raises
+    ------
+    ConfigurationError
+        The node is of a type that this program does not know; `register_node_type` makes it known.
+    """
+    extras = None if payload is None else payload.get(PAYLOAD_KEY)
+    if extras is None:
+        extras = {}
+    return _decode(record_id, text, metadata, extras, embedding)
+
+
+def _decode(
+    node_id: str, text: str | None, metadata: dict[str, Any], extras: Mapping[str, Any], embedding: Any
+) -> BaseNode:
+    name = extras.get("type")
+    known = _DEFAULT_TYPE if name is None else _TYPES.get(name)
+    if known is None:
+        raise ConfigurationError(
+            f"node {node_id!r} is of the type {name!r}, which is not known here; "
+            "call register_node_type(its class) first"
+        )
+    values = known.defaults()
+    values["id_"] = node_id
+    values["embedding"] = embedding
+    values["metadata"] = metadata
+    if known.has_text:
+        values["text"] = text or ""
+    fields = extras.get("fields")
+    if fields:
+        for field, plain in fields[0].items():
+            values[field] = _decode_field(field, plain, text)
+    elif name is None and text is not None and not known.has_text:
+        values["text_resource"] = MediaResource(text=text)
+    return known.build(values)
+
+
+def _decode_field(field: str, plain: Any, text: str | None) -> Any:
+    if field == "relationships":
+        return {_relationship(kind): _decode_related(related) for kind, related in plain.items()}
+    if field in _RESOURCES and isinstance(plain, dict):
+        return _decode_resource(plain, text if field == "text_resource" else None)
+    if field == "obj":
+        return _decode_object(plain)
+    return plain
+
+
+def _relationship(name: str) -> Any:
+    return NodeRelationship.__members__.get(name, name)
+
+
+def _decode_related(plain: Any) -> Any:
+    if isinstance(plain, list):
+        return [_decode_related(one) for one in plain]
+    kind = plain.get("node_type")
+    return _construct(
+        RelatedNodeInfo,
+        {
+            "node_id": plain["node_id"],
+            "node_type": _OBJECT_TYPES.get(kind, kind),
+            "metadata": plain.get("metadata") or {},
+            "hash": plain.get("hash"),
+        },
+    )
+
+
+def _decode_resource(plain: Mapping[str, Any], text: str | None) -> MediaResource:
+    values: dict[str, Any] = dict.fromkeys(MediaResource.model_fields)
+    values["text"] = text
+    values.update(plain)
+    if values.pop("bytes", None) is not None:
+        values["data"] = base64.b64decode(plain["bytes"])
+    elif values["data"] is not None:
+        values["data"] = values["data"].encode("ascii")
+    if values["path"] is not None:
+        values["path"] = Path(values["path"])
+    if values["url"] is not None:
+        values["url"] = AnyUrl(values["url"])
+    resource: MediaResource = _construct(MediaResource, values)
+    return resource
+
+
+def _decode_object(plain: Mapping[str, Any]) -> Any:
+    node = plain.get("node")
+    if node is None:
+        return plain["value"]
+    return _decode(node["id"], node["text"], node["metadata"], node, node["embedding"])
