@@ -48,7 +48,7 @@ _QUERY_GRAIN = 8
 _GAVE_UP = 3
 _REMEMBERED = 64
 _REMEMBERED_BYTES = 32 << 20
-"""Filters whose matching slots a view remembers: so many, or, of large indexes, as many as this holds (four at least)."""
+"""Filters whose matching slots a view remembers: so many, or as many as this holds, four at least."""
 
 Document = tuple[dict[str, Any] | None, dict[str, Any] | None]
 
