@@ -140,7 +140,7 @@ def _read_config(snapshot: Snapshot) -> tuple[CollectionConfig, IndexState]:
     config = snapshot.config
     if config["index_type"] != _INDEX_TYPE:
         raise ValueError(f"index_type is {config['index_type']!r}, known is {_INDEX_TYPE!r}")
-    if config["space"] not in METRICS:
+    if not isinstance(config["space"], str) or config["space"] not in METRICS:
         raise ValueError(f"space is {config['space']!r}, known are {', '.join(METRICS)}")
     numbers = {name: _whole(config, name, *bounds) for name, bounds in _RANGES.items()}
     fields = config["indexed_fields"]
