@@ -1,0 +1,173 @@
+"""Directories that released versions wrote: read by every later one, for ever, and never rewritten.
+
+``python tests/durability/test_golden.py`` writes those of the present format into ``tests/golden/<version>``,
+where there are none.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from zeusdb_vs import HNSWIndex, UnsupportedVersionError, VectorDatabase, verify
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+DIRECTORIES = sorted(path.parent for path in GOLDEN.glob("*/*/expected.json"))
+DIM = 6
+
+
+def _seen(index: HNSWIndex) -> dict[str, Any]:
+    """What is to stay the same for ever, as JSON: records in order, index metadata, exact answers."""
+    names = [name for name, _ in index.list(number=10**6)]
+    records = index.get_records(names, include=("metadata", "text", "payload", "vector"))
+    queries = np.array([[1, 2, 3, 4, 5, 6], [-3, 1, 0, 0.5, 2, -1]], np.float32)
+    return {
+        "options": {"dim": index.dim, "space": index.space, "m": index.m, "fields": index.indexed_fields},
+        "metadata": index.get_all_metadata(),
+        "records": [{**record, "vector": record["vector"].tolist()} for record in records],
+        "nearest": [[hit["id"] for hit in hits] for hits in index.search(queries, top_k=5, exact=True)],
+        "filtered": [hit["id"] for hit in index.search(queries[0], filter={"n": {"$lt": 9}}, top_k=50)],
+        "values": [list(pair) for pair in index.distinct("n")],
+    }
+
+
+@pytest.mark.parametrize("directory", DIRECTORIES, ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_golden_directory_is_read_as_it_was_written(directory: Path, tmp_path: Path) -> None:
+    expected = json.loads((directory / "expected.json").read_text("utf-8"))
+    original = directory / "index"
+    before = {file.name: file.read_bytes() for file in original.iterdir()}
+    assert _seen(VectorDatabase().load(original)) == expected
+    for mapped in (True, False):
+        with VectorDatabase().open(original, read_only=True, mmap=mapped) as index:
+            assert _seen(index) == expected
+    report = verify(original, deep=True)
+    assert report.is_ok, report.problems
+    assert {file.name: file.read_bytes() for file in original.iterdir()} == before
+    # And lives on.
+    shutil.copytree(original, tmp_path / "x.zdb")
+    with VectorDatabase().open(tmp_path / "x.zdb") as index:
+        assert _seen(index) == expected
+        index.add({"id": "new", "vector": [1.0] * DIM})
+        index.save()
+    with VectorDatabase().open(tmp_path / "x.zdb", read_only=True) as index:
+        assert len(index) == len(expected["records"]) + 1
+
+
+def test_there_are_golden_directories_of_every_kind() -> None:
+    kinds = {path.name for path in DIRECTORIES if path.parent.name == "1.0"}
+    assert kinds >= {"cosine", "l2", "l1", "dot", "empty", "tombstones", "documents", "journaled", "graph"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("format_version", "2.0"), ("min_reader_version", "1.7"), ("required_features", ["time-travel"])],
+)
+def test_later_formats_are_refused_by_name(key: str, value: Any, tmp_path: Path) -> None:
+    from storage.snapshots import write_manifest
+
+    shutil.copytree(GOLDEN / "1.0" / "cosine" / "index", tmp_path / "x.zdb")
+    manifest = json.loads((tmp_path / "x.zdb" / "manifest.json").read_text())
+    manifest[key] = value
+    write_manifest(tmp_path / "x.zdb", manifest)
+    wanted = value[0] if isinstance(value, list) else value
+    for read in (VectorDatabase().load, VectorDatabase().open, verify):
+        with pytest.raises(UnsupportedVersionError, match=wanted):
+            read(tmp_path / "x.zdb")
+
+
+# ---------------------------------------------------------------------------------------------- writing them
+
+
+def _vectors(count: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(-8, 9, (count, DIM)).astype(np.float32) + np.float32(0.5)
+
+
+def _plain(index: HNSWIndex) -> None:
+    index.add({"ids": [f"r{i}" for i in range(12)], "vectors": _vectors(12, 1)})
+
+
+def _removed(index: HNSWIndex) -> None:
+    index.add(
+        {
+            "ids": [f"r{i}" for i in range(30)],
+            "vectors": _vectors(30, 2),
+            "metadatas": [{"n": i} for i in range(30)],
+        }
+    )
+    index.remove_points([f"r{i}" for i in range(0, 30, 3)])
+    index.add({"ids": ["r1", "r3"], "vectors": _vectors(2, 3), "metadatas": [{"n": -1}, {"n": -3}]})
+
+
+def _documents(index: HNSWIndex) -> None:
+    index.add(
+        {
+            "ids": ["plain", "ζ-id", 'quo"te', "line\u2028break", "empty"],
+            "vectors": _vectors(5, 4),
+            "metadatas": [
+                {"n": 1, "deep": {"a": [1, None, True, 2.5]}},
+                {"n": 2**60},
+                {"tags": ["a", "b"]},
+                None,
+                {},
+            ],
+            "texts": ["text", "ünïcode \u2029", None, "with\nnewline", ""],
+            "payloads": [{"p": [1, 2]}, None, {"q": "ζ"}, None, {}],
+        }
+    )
+    index.add_metadata({"owner": "golden", "numbers": [1, 2.5, None]})
+
+
+def _journaled(index: HNSWIndex) -> None:
+    _documents(index)
+    index.save()
+    _removed(index)
+    index.update_metadata("plain", {"n": 5})
+    index.update_payload(["plain", "r5"], {"p": "changed"})
+    index.add_metadata({"owner": "journal"})
+    index.add(_vectors(2, 9))
+
+
+def _graph(index: HNSWIndex) -> None:
+    from zeusdb_vs import collection
+
+    usual, collection.SMALLEST_GRAPH = collection.SMALLEST_GRAPH, 16
+    index.add({"ids": [f"r{i}" for i in range(64)], "vectors": _vectors(64, 5)})
+    index.save()
+    collection.SMALLEST_GRAPH = usual
+
+
+def _write_all() -> None:
+    from zeusdb_vs.storage.manifest import FORMAT_VERSION
+
+    kinds: dict[str, tuple[dict[str, Any], Callable[[HNSWIndex], None], bool]] = {
+        **{space: ({"space": space}, _plain, True) for space in ("cosine", "l2", "l1", "dot")},
+        "empty": ({}, lambda index: None, True),
+        "tombstones": ({"space": "l2"}, _removed, True),
+        "documents": ({"indexed_fields": ["n"]}, _documents, True),
+        "journaled": ({"space": "dot"}, _journaled, False),
+        "graph": ({"m": 4}, _graph, True),
+    }
+    for name, (options, fill, is_saved) in kinds.items():
+        directory = GOLDEN / ".".join(map(str, FORMAT_VERSION)) / name
+        if directory.exists():
+            continue
+        directory.mkdir(parents=True)
+        with VectorDatabase().open(directory / "index", dim=DIM, **options) as index:
+            fill(index)
+            if is_saved:
+                index.save()
+            expected = _seen(index)
+        (directory / "index" / ".lock").unlink()
+        (directory / "expected.json").write_text(json.dumps(expected, ensure_ascii=False, indent=1), "utf-8")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    _write_all()
