@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.engines import ENGINES, OURS
+from benchmarks.goals import FILTER_WORKLOADS
 from benchmarks.measure import frontier
 
 Results = dict[str, Any]
@@ -77,31 +78,36 @@ def _recall_against_speed(pyplot: Any, result: Any, path: Path, results: Results
 
 
 def _against_selectivity(pyplot: Any, result: Any, path: Path, results: Results) -> Path:
-    figure, (speed, recall) = pyplot.subplots(1, 2, figsize=(11.5, 4.8), layout="constrained")
+    figure, table = pyplot.subplots(
+        2, len(FILTER_WORKLOADS), figsize=(13, 7.5), layout="constrained", sharex=True, sharey="row"
+    )
     rows = result["selectivities"]
-    lines = [(name, name, "-", ENGINES[name].title) for name in ENGINES]
-    lines += [("near", OURS, "--", "zeusdb-vs, matches near"), ("far", OURS, ":", "zeusdb-vs, matches far")]
-    for key, style_of, line, label in lines:
-        shares = [float(share) * 100 for share, row in rows.items() if row.get(key)]
-        figures = [row[key] for row in rows.values() if row.get(key)]
-        if not shares:
-            continue
-        style = _style(style_of)
-        speed.plot(shares, [each["qps"] for each in figures], line, label=label, **style)
-        recall.plot(shares, [each["recall"] for each in figures], line, label=label, **style)
-    for axes in (speed, recall):
-        axes.set_xscale("log")
-        axes.invert_xaxis()
-        axes.set_xticks([float(share) * 100 for share in rows], [f"{float(share) * 100:g}" for share in rows])
-        axes.minorticks_off()
-        axes.set_xlabel("matching records, %")
-        axes.grid(True, which="both", alpha=0.25)
-    speed.set_yscale("log")
-    speed.yaxis.set_major_formatter(pyplot.FuncFormatter(_thousands))
-    speed.set_ylabel("queries per CPU second")
-    recall.set_ylabel("recall@10")
-    recall.set_ylim(min(0.6, *recall.get_ylim()), 1.01)
-    speed.legend(fontsize="small")
+    ticks = [float(share) * 100 for share in rows]
+    for (workload, words), speed, recall in zip(FILTER_WORKLOADS.items(), *table, strict=True):
+        for name, engine in ENGINES.items():
+            points = [
+                (share, row[workload].get(name)) for share, row in zip(ticks, rows.values(), strict=True)
+            ]
+            points = [(share, figures) for share, figures in points if figures]
+            if points:
+                shares = [share for share, _ in points]
+                label = {"label": engine.title, **_style(name)}
+                speed.plot(shares, [figures["qps"] for _, figures in points], **label)
+                recall.plot(shares, [figures["recall"] for _, figures in points], **label)
+        speed.set_title(words)
+        speed.set_yscale("log")
+        speed.yaxis.set_major_formatter(pyplot.FuncFormatter(_thousands))
+        recall.set_xlabel("matching records, %")
+        for axes in (speed, recall):
+            axes.set_xscale("log")
+            axes.set_xticks(ticks, [f"{share:g}" for share in ticks])
+            axes.minorticks_off()
+            axes.grid(True, which="both", alpha=0.25)
+    table[0][0].invert_xaxis()  # shared by all
+    table[0][0].set_ylabel("queries per CPU second")
+    table[1][0].set_ylabel("recall@10")
+    table[1][0].set_ylim(min(0.6, *table[1][0].get_ylim()), 1.01)
+    table[0][0].legend(fontsize="small")
     figure.suptitle(f"filtered search: {result['dataset']['title']}")
     return _finish(pyplot, figure, path, results)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from benchmarks.engines import ENGINES, OURS
-from benchmarks.goals import Goal, evaluate, ratio, series_of
+from benchmarks.goals import FILTER_WORKLOADS, Goal, evaluate, ratio, series_of
 from benchmarks.measure import median
 
 Results = dict[str, Any]
@@ -182,9 +182,7 @@ def _memory(result: Any) -> Iterator[str]:
 
 def _filter(result: Any) -> Iterator[str]:
     by_selectivity = result.get("selectivities", {})
-    names = [name for name in ENGINES if any(row.get(name) for row in by_selectivity.values())]
-    head = ["", *(f"{float(selectivity):.1%}" for selectivity in by_selectivity)]
-    rows: list[list[str]] = []
+    head = ["", *(f"{float(selectivity):.2%}" for selectivity in by_selectivity)]
 
     def cell(figures: Any, mine: Any) -> str:
         if not figures:
@@ -192,24 +190,22 @@ def _filter(result: Any) -> Iterator[str]:
         own = None if mine is None else mine["qps"] / figures["qps"]
         return f"{figures['recall']:.3f} / {figures['qps']:,.0f}{_times(own)}"
 
-    for name in names:
-        mine = [None if name == OURS else row.get(OURS) for row in by_selectivity.values()]
-        cells = (cell(row.get(name), own) for row, own in zip(by_selectivity.values(), mine, strict=True))
-        rows.append([ENGINES[name].title, *cells])
-    if OURS in names:
-        for kind, words in (("near", "matches near the query"), ("far", "matches far from it")):
-            rows.append(
-                [
-                    f"{ENGINES[OURS].title}, {words}",
-                    *(cell(row.get(kind), None) for row in by_selectivity.values()),
-                ]
-            )
-        fresh = (
-            f"{row['fresh']['qps']:,.0f}" if row.get("fresh") else "-" for row in by_selectivity.values()
-        )
-        rows.append([f"{ENGINES[OURS].title}, a new filter every call", *fresh])
-    yield from _table(f"filtered, recall / QPS: {_title(result['dataset'])}", head, rows)
-    yield "   peers: the fastest setting that holds .95, else the one with the most recall"
+    for workload, words in FILTER_WORKLOADS.items():
+        figures = [row[workload] for row in by_selectivity.values()]
+        rows: list[list[str]] = []
+        for name in (name for name in ENGINES if any(row.get(name) for row in figures)):
+            cells = [cell(row.get(name), None if name == OURS else row.get(OURS)) for row in figures]
+            rows.append([ENGINES[name].title, *cells])
+            if name == OURS:
+                fastest = [(row.get(name) or {}).get("qps_at_95") for row in figures]
+                rows.append(
+                    ["   at .95 or more", *("-" if qps is None else f"{qps:,.0f}" for qps in fastest)]
+                )
+        if workload == "random" and any(row.get("fresh") for row in by_selectivity.values()):
+            fresh = [row.get("fresh") for row in by_selectivity.values()]
+            rows.append(["   a new filter every call", *(f"{r['qps']:,.0f}" if r else "-" for r in fresh)])
+        yield from _table(f"filtered, {words}, recall / QPS: {_title(result['dataset'])}", head, rows)
+    yield "   ours at its default; peers: the fastest setting that holds .95, else the one with the most recall"
     unfiltered = result.get("unfiltered")
     if unfiltered:
         points = " | ".join(
@@ -218,7 +214,7 @@ def _filter(result: Any) -> Iterator[str]:
         yield f"   our own search without a filter on the same index: {points}"
     for selectivity, row in by_selectivity.items():
         if row.get("path"):
-            yield f"   {float(selectivity):.1%} ({row['matches']:,} matches): {row['path']}"
+            yield f"   {float(selectivity):.2%} ({row['matches']:,} matches): {row['path']}"
 
 
 def _masks(result: Any) -> Iterator[str]:

@@ -11,7 +11,7 @@ EF_CONSTRUCTION = 200
 SEED = 20_240_601
 
 RECALL_TARGETS = (0.90, 0.95, 0.99)
-SELECTIVITIES = (0.5, 0.2, 0.1, 0.05, 0.01, 0.001)
+SELECTIVITIES = (0.5, 0.2, 0.1, 0.05, 0.01, 0.001, 0.0001)
 
 DATASETS = ("text", "mixture", "wide")
 SECTIONS = ("search", "batch", "start", "memory", "filter", "masks", "adds", "overhead", "writer")
