@@ -27,7 +27,8 @@ def _seen(index: HNSWIndex) -> dict[str, Any]:
     """What is to stay the same for ever, as JSON: records in order, index metadata, exact answers."""
     names = [name for name, _ in index.list(number=10**6)]
     records = index.get_records(names, include=("metadata", "text", "payload", "vector"))
-    queries = np.array([[1, 2, 3, 4, 5, 6], [-3, 1, 0, 0.5, 2, -1]], np.float32)
+    pattern = np.array([[1, 2, 3, 4, 5, 6], [-3, 1, 0, 0.5, 2, -1]], np.float32)
+    queries = np.tile(pattern, (1, index.dim // pattern.shape[1]))
     return {
         "options": {"dim": index.dim, "space": index.space, "m": index.m, "fields": index.indexed_fields},
         "metadata": index.get_all_metadata(),
@@ -54,7 +55,7 @@ def test_golden_directory_is_read_as_it_was_written(directory: Path, tmp_path: P
     shutil.copytree(original, tmp_path / "x.zdb")
     with VectorDatabase().open(tmp_path / "x.zdb") as index:
         assert _seen(index) == expected
-        index.add({"id": "new", "vector": [1.0] * DIM})
+        index.add({"id": "new", "vector": [1.0] * index.dim})
         index.save()
     with VectorDatabase().open(tmp_path / "x.zdb", read_only=True) as index:
         assert len(index) == len(expected["records"]) + 1
@@ -62,7 +63,9 @@ def test_golden_directory_is_read_as_it_was_written(directory: Path, tmp_path: P
 
 def test_there_are_golden_directories_of_every_kind() -> None:
     kinds = {path.name for path in DIRECTORIES if path.parent.name == "1.0"}
-    assert kinds >= {"cosine", "l2", "l1", "dot", "empty", "tombstones", "documents", "journaled", "graph"}
+    assert kinds >= {"cosine", "l2", "l1", "dot", "empty", "tombstones", "documents", "journaled"}
+    assert kinds >= {"graph-cosine", "graph-l2", "graph-l1", "graph-dot"}
+    assert (GOLDEN / "1.0" / "graph-l2" / "index" / "codes.bin").exists()
 
 
 @pytest.mark.parametrize(
@@ -85,8 +88,8 @@ def test_later_formats_are_refused_by_name(key: str, value: Any, tmp_path: Path)
 # ---------------------------------------------------------------------------------------------- writing them
 
 
-def _vectors(count: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(-8, 9, (count, DIM)).astype(np.float32) + np.float32(0.5)
+def _vectors(count: int, seed: int, dim: int = DIM) -> np.ndarray:
+    return np.random.default_rng(seed).integers(-8, 9, (count, dim)).astype(np.float32) + np.float32(0.5)
 
 
 def _plain(index: HNSWIndex) -> None:
@@ -138,7 +141,7 @@ def _graph(index: HNSWIndex) -> None:
     from zeusdb_vs import collection
 
     usual, collection.SMALLEST_GRAPH = collection.SMALLEST_GRAPH, 16
-    index.add({"ids": [f"r{i}" for i in range(64)], "vectors": _vectors(64, 5)})
+    index.add({"ids": [f"r{i}" for i in range(64)], "vectors": _vectors(64, 5, index.dim)})
     index.save()
     collection.SMALLEST_GRAPH = usual
 
@@ -152,14 +155,17 @@ def _write_all() -> None:
         "tombstones": ({"space": "l2"}, _removed, True),
         "documents": ({"indexed_fields": ["n"]}, _documents, True),
         "journaled": ({"space": "dot"}, _journaled, False),
-        "graph": ({"m": 4}, _graph, True),
+        **{
+            f"graph-{space}": ({"space": space, "m": 4, "dim": 48}, _graph, True)
+            for space in ("cosine", "l2", "l1", "dot")
+        },
     }
     for name, (options, fill, is_saved) in kinds.items():
         directory = GOLDEN / ".".join(map(str, FORMAT_VERSION)) / name
         if directory.exists():
             continue
         directory.mkdir(parents=True)
-        with VectorDatabase().open(directory / "index", dim=DIM, **options) as index:
+        with VectorDatabase().open(directory / "index", **{"dim": DIM, **options}) as index:
             fill(index)
             if is_saved:
                 index.save()
