@@ -147,6 +147,7 @@ class View:
         "_held",
         "_ids",
         "_matching",
+        "_pieces",
         "_vectors",
         "codes",
         "fields",
@@ -200,6 +201,7 @@ class View:
         self._ids = ids
         self._vectors = vectors
         self.plans: dict[tuple[int, int | None, int, bool], Plan] = {}
+        self._pieces: tuple[list[NDArray[np.float32]], list[NDArray[np.float32]] | None] | None = None
         self._everything: Matching | None = None
         self._matching: dict[int, tuple[Selection, Matching]] = {}
         self._held = (vectors.held(), None if graph is None else graph.held())
@@ -249,14 +251,19 @@ class View:
         """Return a copy of a vector, exactly as it was given."""
         return self._vectors.get(slot)
 
-    def pieces(self) -> list[NDArray[np.float32]]:
-        """Return the originals of slots 0 .. n, in chunks."""
-        return self._vectors.originals.pieces(self.n)
+    def pieces(self) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]] | None]:
+        """Return the originals of slots 0 .. n in chunks, and 1 / norm of each in chunks alike; remembered.
 
-    def norm_pieces(self) -> list[NDArray[np.float32]] | None:
-        """Return 1 / norm of slots 0 .. n in the same chunks, float32 (n_i, 1); None but for cosine."""
-        norms = self._vectors.inverse_norms
-        return norms.pieces(self.n) if norms.chunks else None
+        There are norms under cosine only, and none where one of them leaves float32's usual range.
+        """
+        if self._pieces is None:
+            norms: list[NDArray[np.float32]] | None = None
+            if self._vectors.inverse_norms.chunks:
+                norms = [piece[:, 0] for piece in self._vectors.inverse_norms.pieces(self.n)]
+                if not all(piece.all() for piece in norms):
+                    norms = None
+            self._pieces = self._vectors.originals.pieces(self.n), norms
+        return self._pieces
 
 
 class Collection:
@@ -736,7 +743,7 @@ class Collection:
         chosen: NDArray[np.integer] | None = None if matching is None else matching.slots
         if chosen is None and view.live is not None:
             chosen = view.everything().slots
-        slots, near = exact_scan.nearest(self.metric, query, view.pieces(), view.norm_pieces(), k, chosen)
+        slots, near = exact_scan.nearest(self.metric, query, *view.pieces(), k, chosen)
         distances: list[float] = near.tolist()
         return None if distances[-1] == math.inf else (slots.tolist(), distances)
 
@@ -748,7 +755,7 @@ class Collection:
             chosen = view.live_slots()
         slots = np.full((len(queries), k), -1, np.int64)
         distances = np.full((len(queries), k), np.inf, np.float32)
-        pieces, norms = view.pieces(), view.norm_pieces()
+        pieces, norms = view.pieces()
         for i, query in enumerate(queries):
             self._check_query(query, i)
             found, near = exact_scan.nearest(self.metric, query, pieces, norms, k, chosen)

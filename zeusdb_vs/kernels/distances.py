@@ -64,6 +64,9 @@ from zeusdb_vs.kernels.rotation import rotate
 
 HALF_U4 = np.float32(7.5)
 HALF_U8 = np.float32(127.5)
+_NEAR = np.float32(0.1)
+_VERY_NEAR = np.float32(0.01)
+"""Cosine distances below these are computed in other ways, so that scores hold a relative 1e-6 or so everywhere."""
 _PREFETCH_BYTES = 1024
 """A row is prefetched whole up to this size; what follows the processor's own prefetcher finds."""
 
@@ -137,6 +140,18 @@ def exact_distance_f64(space, query, row, dim):
 
 
 @inline_kernel
+def _half_l2_scaled(query, row, scale, dim):
+    """Half the squared distance of a unit query and a scaled row of unit length: 1 - cos, with its digits."""
+    q = f32_at(query, dim)
+    x = f32_at(row, dim)
+    total = np.float32(0)
+    for d in range(dim):
+        difference = q[d] - x[d] * scale
+        total += difference * difference
+    return np.float32(0.5) * total
+
+
+@inline_kernel
 def exact_distance(ix, query, slot):
     """Distance of the exact query form at `query` (unit length under cosine) to the original of `slot`."""
     dim = ix[DIM]
@@ -147,9 +162,18 @@ def exact_distance(ix, query, slot):
         inverse = load_f32(row_address(ix[INVERSE_NORMS], slot, shift, 4))
         if inverse == np.float32(0):  # a norm outside float32's comfort: see vectors.py
             return exact_distance_f64(space, query, row, dim)
-        return max(np.float32(0), np.float32(1) - dot_f32(query, row, dim) * inverse)
+        distance = np.float32(1) - dot_f32(query, row, dim) * inverse
+        if distance >= _NEAR:
+            return distance
+        # Near 0 the difference from 1 has lost its digits.
+        if distance >= _VERY_NEAR:
+            return _half_l2_scaled(query, row, inverse, dim)
+        return exact_distance_f64(space, query, row, dim)
     if space == SPACE_DOT:
-        distance = np.float32(1) - dot_f32(query, row, dim)
+        product = dot_f32(query, row, dim)
+        distance = np.float32(1) - product
+        if abs(distance) < _NEAR * abs(product):
+            return exact_distance_f64(space, query, row, dim)
     elif space == SPACE_L2:
         squared = l2_f32(query, row, dim)
         # Squares below 1e-30 have lost digits to float32's underflow.
