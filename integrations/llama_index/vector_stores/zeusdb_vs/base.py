@@ -22,7 +22,14 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 from llama_index.vector_stores.zeusdb_vs import transfer
-from llama_index.vector_stores.zeusdb_vs.filters import RESERVED, Translation, is_payload, translate
+from llama_index.vector_stores.zeusdb_vs.filters import (
+    RESERVED,
+    Deep,
+    Translation,
+    both,
+    is_payload,
+    translate,
+)
 from llama_index.vector_stores.zeusdb_vs.nodes import (
     PAYLOAD_KEY,
     REF_DOC_FIELD,
@@ -37,7 +44,6 @@ from llama_index.vector_stores.zeusdb_vs.workers import on_reader, on_writer
 from numpy.typing import NDArray
 
 from zeusdb_vs import (
-    And,
     ArgumentTypeError,
     ConfigurationError,
     Filter,
@@ -432,7 +438,8 @@ class ZeusDBVectorStore(BasePydanticVectorStore):
                 "delete_nodes needs node_ids or filters with a condition; clear() empties the store"
             )
         if self._index is not None and (node_ids is None or len(node_ids)):
-            self._index.delete(ids=_ids(node_ids), where=tree)
+            where, chosen = _selection(self._index, tree, _ids(node_ids))
+            self._index.delete(ids=chosen, where=where)
 
     def clear(self) -> None:
         """Remove every node; width and space stay."""
@@ -468,11 +475,11 @@ class ZeusDBVectorStore(BasePydanticVectorStore):
         index = self._index
         if index is None:
             return 0
-        if node_ids is None:
-            return int(index.update_metadata(metadata=metadata, where=tree, merge=merge))
-        chosen = _ids(node_ids) or []
-        if tree is not None:
-            chosen = self._matching_ids(index, chosen, tree)
+        where, chosen = _selection(index, tree, _ids(node_ids))
+        if chosen is None:
+            return int(index.update_metadata(metadata=metadata, where=where, merge=merge))
+        if where is not None:
+            chosen = _matching_ids(index, chosen, where)
         return sum(bool(index.update_metadata(id, metadata, merge=merge)) for id in dict.fromkeys(chosen))
 
     # ------------------------------------------------------------------------------------------ reading
@@ -509,13 +516,13 @@ class ZeusDBVectorStore(BasePydanticVectorStore):
             raise ConfigurationError(f"offset must be an int from 0, got {offset!r}")
         if index is None:
             return []
-        if node_ids is None:
+        where, chosen = _selection(index, tree, _ids(node_ids))
+        if chosen is None:
             number = len(index) if limit is None else limit
-            chosen = [record_id for record_id, _ in index.list(number, offset, filter=tree)]
+            chosen = [record_id for record_id, _ in index.list(number, offset, filter=where)]
         else:
-            chosen = _ids(node_ids) or []
-            if tree is not None:
-                matching = set(self._matching_ids(index, chosen, tree))
+            if where is not None:
+                matching = set(_matching_ids(index, chosen, where))
                 chosen = [node_id for node_id in chosen if node_id in matching]
             if offset or limit is not None:
                 present = {record["id"] for record in index.get_records(chosen, include=())}
@@ -528,7 +535,10 @@ class ZeusDBVectorStore(BasePydanticVectorStore):
     def count(self, filters: MetadataFilters | None = None) -> int:
         """Return how many nodes match; all of them without filters."""
         tree = self._translated(filters)
-        return 0 if self._index is None else self._index.count(tree)
+        if self._index is None:
+            return 0
+        where, chosen = _selection(self._index, tree, None)
+        return self._index.count(where) if chosen is None else len(chosen)
 
     def __len__(self) -> int:
         return 0 if self._index is None else len(self._index)
@@ -566,8 +576,9 @@ class ZeusDBVectorStore(BasePydanticVectorStore):
             In mode DEFAULT or MMR. Empty `node_ids` and `doc_ids` restrict nothing.
         **kwargs
             ef_search : as for the class; exact : compare with every matching node; mmr_threshold : 0 for diversity
-            alone to 1 for similarity alone, before the query's own, 0.5 by default; mmr_prefetch_k, or
-            mmr_prefetch_factor times `similarity_top_k` : the most similar that MMR chooses from, 256 or 4 times as many by default.
+            alone to 1 for similarity alone, before the query's own, 0.5 by default;
+            mmr_prefetch_k, or mmr_prefetch_factor times `similarity_top_k` : the most similar that MMR chooses from,
+            256 or 4 times as many by default.
 
         Returns
         -------
@@ -592,12 +603,12 @@ class ZeusDBVectorStore(BasePydanticVectorStore):
         index = self._index
         if index is None:
             return VectorStoreQueryResult(nodes=[], similarities=[], ids=[])
-        ids = self._chosen_ids(index, query.node_ids)
+        where, ids = _selection(index, tree, self._chosen_ids(index, query.node_ids))
         if query.query_embedding is None:
-            return self._listed(index, query, mode, tree, ids)
+            return self._listed(index, query, mode, where, ids)
         vector = np.asarray(query.query_embedding, np.float32)
         options = {
-            "filter": tree,
+            "filter": where,
             "ef_search": kwargs.get("ef_search", self.ef_search),
             "exact": kwargs.get("exact", False),
             "ids": ids,
@@ -607,11 +618,11 @@ class ZeusDBVectorStore(BasePydanticVectorStore):
         hits = index.search(vector, top_k=query.similarity_top_k, include=self._parts(), **options)
         return _result(hits, self.space)
 
-    def _restricted(self, query: VectorStoreQuery) -> Filter | None:
+    def _restricted(self, query: VectorStoreQuery) -> Filter | Deep | None:
         tree = None if query.filters is None else self._translated(query.filters)
         if query.doc_ids:
             of_documents = is_payload(REF_DOC_FIELD, "in", _ids(query.doc_ids))
-            tree = of_documents if tree is None else And(tree, of_documents)
+            tree = both(tree, of_documents)
         return tree
 
     def _listed(
@@ -630,7 +641,7 @@ class ZeusDBVectorStore(BasePydanticVectorStore):
         if ids is None:
             chosen = [record_id for record_id, _ in index.list(query.similarity_top_k, filter=tree)]
         else:
-            chosen = ids if tree is None else self._matching_ids(index, ids, tree)
+            chosen = ids if tree is None else _matching_ids(index, ids, tree)
         nodes = [_node_of(record) for record in index.get_records(chosen, include=self._parts())]
         nodes = nodes[: query.similarity_top_k]
         return VectorStoreQueryResult(nodes=nodes, similarities=None, ids=[node.node_id for node in nodes])
@@ -669,23 +680,15 @@ class ZeusDBVectorStore(BasePydanticVectorStore):
         if not 0 < count < len(index):
             return wanted
         present = {record["id"] for record in index.get_records(dict.fromkeys(wanted), include=())}
-        if len(present) == count and len(self._matching_ids(index, list(present), others)) == count:
+        if len(present) == count and len(_matching_ids(index, list(present), others)) == count:
             return None
         return wanted
-
-    def _matching_ids(self, index: VectorIndex, ids: Sequence[str], tree: Filter) -> list[str]:
-        """Return those of the ids that match, in their order and each once."""
-        wanted = list(dict.fromkeys(ids))
-        anywhere = np.ones(index.dim, np.float32)
-        found = index.search_arrays(anywhere, len(wanted), filter=tree, ids=wanted, exact=True)[0]
-        matching = set(found[0].tolist())
-        return [node_id for node_id in wanted if node_id in matching]
 
     def _parts(self, include_embeddings: bool | None = None) -> tuple[str, ...]:
         wanted = self.include_embeddings if include_embeddings is None else include_embeddings
         return _PARTS_AND_VECTOR if wanted else _PARTS
 
-    def _translated(self, filters: MetadataFilters | None) -> Filter | None:
+    def _translated(self, filters: MetadataFilters | None) -> Filter | Deep | None:
         translation = translate(filters)
         if self.strict_filters and translation.ordered and self._index is not None:
             _check_order(self._index, translation)
@@ -894,6 +897,26 @@ def _ids(ids: Iterable[str] | None) -> list[str] | None:
 
 def _has_no_source() -> Filter:
     return ~field(REF_DOC_FIELD, source="payload").exists()
+
+
+def _selection(
+    index: VectorIndex, tree: Filter | Deep | None, ids: list[str] | None
+) -> tuple[Filter | None, list[str] | None]:
+    """Return a filter of the engine and ids that together select what a tree and ids do, None for no restriction."""
+    if not isinstance(tree, Deep):
+        return tree, ids
+    ordered = [record_id for record_id, _ in index.list(len(index))] if ids is None else ids
+    matching = tree.ids(lambda where: [record_id for record_id, _ in index.list(len(index), filter=where)])
+    return None, [record_id for record_id in ordered if record_id in matching]
+
+
+def _matching_ids(index: VectorIndex, ids: Sequence[str], tree: Filter) -> list[str]:
+    """Return those of the ids that match, in their order and each once."""
+    wanted = list(dict.fromkeys(ids))
+    anywhere = np.ones(index.dim, np.float32)
+    found = index.search_arrays(anywhere, len(wanted), filter=tree, ids=wanted, exact=True)[0]
+    matching = set(found[0].tolist())
+    return [node_id for node_id in wanted if node_id in matching]
 
 
 def _check_order(index: VectorIndex, translation: Translation) -> None:

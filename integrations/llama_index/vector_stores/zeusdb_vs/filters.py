@@ -31,7 +31,33 @@ RESERVED: Final = {
 """Names that core's helper writes into users' metadata. Here a filter finds them where records keep such things, unless
 the record has a key of that name itself."""
 
+MAX_DEPTH: Final = 28
+"""Groups that go to the engine as one filter; it takes a few more, of which a condition may need some itself."""
+_KINDS: Final[Mapping[FilterCondition, type[And] | type[Or] | type[Not]]] = {
+    FilterCondition.AND: And,
+    FilterCondition.OR: Or,
+    FilterCondition.NOT: Not,
+}
+
 Make: TypeAlias = Callable[[Field], Filter]
+
+
+@dataclass(frozen=True, slots=True)
+class Deep:
+    """A group nested deeper than the engine takes: evaluated here, over the ids that match its children."""
+
+    kind: type[And] | type[Or] | type[Not]
+    children: tuple[Filter | Deep, ...]
+
+    def ids(self, listing: Callable[[Filter | None], Iterable[str]]) -> set[str]:
+        """Return the ids of all records that match; `listing` gives those that match a filter of the engine."""
+        found = [
+            child.ids(listing) if isinstance(child, Deep) else set(listing(child)) for child in self.children
+        ]
+        if self.kind is And:
+            return set.intersection(*found)
+        union = set().union(*found)
+        return set(listing(None)) - union if self.kind is Not else union
 
 
 @dataclass(slots=True)
@@ -40,13 +66,13 @@ class Translation:
 
     Attributes
     ----------
-    tree : Filter or None
+    tree : Filter, Deep or None
         None where nothing is restricted.
     ordered : list of (str, object)
         Keys compared by order, each with the operand.
     """
 
-    tree: Filter | None
+    tree: Filter | Deep | None
     ordered: list[tuple[str, Any]] = field(default_factory=list)
 
 
@@ -64,8 +90,18 @@ def translate(filters: MetadataFilters | None) -> Translation:
         raise FilterError(f"filters must be MetadataFilters, got {type(filters).__name__}")
     translation = Translation(None)
     if filters.filters:
-        translation.tree = _group(filters, translation.ordered)
+        try:
+            translation.tree = _group(filters, translation.ordered)
+        except RecursionError:
+            raise FilterError(
+                "filters are nested so deep that Python gives up; flatten them, or raise sys.setrecursionlimit"
+            ) from None
     return translation
+
+
+def both(first: Filter | Deep | None, second: Filter) -> Filter | Deep:
+    """Return what matches both."""
+    return second if first is None else _combined(And, [first, second])
 
 
 def is_payload(name: str, operator: str, operand: Any) -> Filter:
@@ -74,28 +110,34 @@ def is_payload(name: str, operator: str, operand: Any) -> Filter:
     return subject == operand if operator == "==" else subject.isin(operand)
 
 
-def _group(group: MetadataFilters, ordered: list[tuple[str, Any]]) -> Filter:
+def _group(group: MetadataFilters, ordered: list[tuple[str, Any]]) -> Filter | Deep:
     children = [
         _group(child, ordered) if isinstance(child, MetadataFilters) else _condition(child, ordered)
         for child in group.filters
     ]
     condition = FilterCondition.AND if group.condition is None else group.condition
-    if not children:
-        return And()
-    if condition == FilterCondition.NOT:
-        if len(children) == 1 and isinstance(children[0], Not) and len(children[0].children) == 1:
-            return children[0].children[0]
-        return Not(*children)
-    if condition not in (FilterCondition.AND, FilterCondition.OR):
-        raise FilterError(
-            f"unknown filter condition {condition!r}; allowed are {', '.join(c.value for c in FilterCondition)}"
-        )
-    kind = And if condition == FilterCondition.AND else Or
-    flat: list[Filter] = []
+    kind = _KINDS.get(condition)
+    if kind is None:
+        known = ", ".join(c.value for c in FilterCondition)
+        raise FilterError(f"unknown filter condition {condition!r}; allowed are {known}")
+    return _combined(kind, children) if children else And()
+
+
+def _combined(kind: type[And] | type[Or] | type[Not], children: Sequence[Filter | Deep]) -> Filter | Deep:
+    """Return a group of children, which are at least one, no deeper than it has to be."""
+    flat: list[Filter | Deep] = []
     for child in children:
         # A group within one of its kind adds nothing but depth.
-        flat += child.children if type(child) is kind else (child,)
-    return flat[0] if len(flat) == 1 else kind(*flat)
+        same = kind is not Not and (child.kind if isinstance(child, Deep) else type(child)) is kind
+        flat += child.children if same and isinstance(child, Deep | And | Or) else (child,)
+    if len(flat) == 1 and kind is not Not:
+        return flat[0]
+    if len(flat) == 1 and isinstance(flat[0], Not) and len(flat[0].children) == 1:
+        return flat[0].children[0]
+    plain = [child for child in flat if isinstance(child, Filter)]
+    if len(plain) < len(flat) or max((child.depth for child in plain), default=0) >= MAX_DEPTH:
+        return Deep(kind, tuple(flat))
+    return kind(*plain)
 
 
 def _condition(condition: MetadataFilter, ordered: list[tuple[str, Any]]) -> Filter:
