@@ -2,7 +2,7 @@
 
 `text`     384-d embeddings of real text (all-MiniLM-L6-v2), cosine: an optional file ``minilm-20k.npz`` with
            arrays ``vectors`` and ``queries``, looked for in the folder named by ``ZEUSDB_VS_DATA`` and in
-           ``../shared/data`` beside the repository. Without it a generated substitute runs, and every table
+           ``shared/data`` beside the repository's folder. Without it a generated substitute runs, and every table
            says so.
 `mixture`  128-d Gaussian mixture, L2: 300 clusters of unequal spread on a shared 32-d subspace. Easy data.
 `wide`     1536-d, cosine: clustered points whose standard deviation in dimension i falls as (i+1)**-0.6, as
