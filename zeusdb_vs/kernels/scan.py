@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from zeusdb_vs.kernels.compile import inline_kernel, kernel
+from zeusdb_vs.kernels.compile import kernel
 from zeusdb_vs.kernels.distances import (
     code_distances,
     exact_distance,
@@ -25,8 +25,8 @@ from zeusdb_vs.kernels.layout import (
     QUERY_FORM,
     RESULTS,
 )
-from zeusdb_vs.kernels.pool import distance_of_key, insert_key, make_key, slot_of_key
-from zeusdb_vs.kernels.search import rerank_pool, write_results
+from zeusdb_vs.kernels.pool import distance_of_key, insert_key, make_key
+from zeusdb_vs.kernels.search import is_found_early, rerank_pool, write_results
 
 _BLOCK = 256
 """Slots whose code distances are computed before any enters the pool; the hop buffers have at least this room."""
@@ -121,26 +121,11 @@ def scan_codes(ix, scratch, queries, count, k, depth, slots, size, out_slots, ou
     return np.int64(0)
 
 
-@inline_kernel
-def _is_found_early(scratch, found, room):
-    """Whether the results of a scan come from the nearer half of its pool."""
-    pool = scratch[POOL]
-    results = scratch[RESULTS]
-    early = np.int64(0)
-    for i in range(room // 2):
-        slot = slot_of_key(load_i64(pool + i * 8))
-        for j in range(found):
-            early += np.int64(slot_of_key(load_i64(results + j * 8)) == slot)
-    return early == found
-
-
 @kernel
 def scan_matching(ix, scratch, queries, count, k, depth, slots, size, out_slots, out_distances):
     """As `scan_codes`, reranking as many as this set of slots needs, `depth` at first.
 
-    How far codes can be trusted depends on how close together the distances lie, and so on the filter: far from the
-    query they hardly differ. Where one of the k nearest comes from the second half of those reranked, the query is
-    asked again with more of them.
+    Where one of the k nearest comes from the second half of those reranked, the query is asked again with more of them.
     """
     dim = ix[DIM]
     computed = np.int64(0)
@@ -153,7 +138,9 @@ def scan_matching(ix, scratch, queries, count, k, depth, slots, size, out_slots,
             if status != 0:
                 return status + 4 * i
             computed += size
-            if room >= min(size, scratch[POOL_CAPACITY]) or _is_found_early(scratch, min(k, size), room):
+            if room >= min(size, scratch[POOL_CAPACITY]) or is_found_early(
+                scratch, scratch[POOL], min(k, size), room
+            ):
                 break
             room = min(_DEEPER * room, scratch[POOL_CAPACITY])
     scratch[COUNT_DISTANCES] = computed

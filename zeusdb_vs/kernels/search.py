@@ -57,6 +57,7 @@ from zeusdb_vs.kernels.layout import (
     UPPER_WIDTH,
     VISITED,
     VISITED_CAPACITY,
+    WALK_ALL,
     WALK_COMPUTED,
     WALK_CURSOR,
     WALK_FILTERED,
@@ -395,6 +396,22 @@ def rerank_pool(ix, scratch, pool, size, k, depth, mask):
     return found
 
 
+@inline_kernel
+def is_found_early(scratch, pool, found, depth):
+    """Whether all results come from the first half of the `depth` of a pool that were reranked.
+
+    How far codes can be trusted depends on how close together the distances lie, and so on the filter: far from the
+    query they hardly differ. Results from the second half say that there may be more behind it.
+    """
+    results = scratch[RESULTS]
+    early = np.int64(0)
+    for i in range(depth // 2):
+        slot = slot_of_key(load_i64(pool + i * 8))
+        for j in range(found):
+            early += np.int64(slot_of_key(load_i64(results + j * 8)) == slot)
+    return early == found
+
+
 @kernel
 def write_results(scratch, found, k, out_slots, out_distances):
     """Write the results of `scratch` as int64 slots padded with -1 and float32 distances padded with inf."""
@@ -445,7 +462,8 @@ def search_graph(
     queries : address of float32 (count, dim)
     ef : pool positions that are expanded; in a filtered walk, matching slots to find
     capacity : pool positions that are kept, >= ef
-    depth : how many are reranked exactly, k <= depth <= capacity
+    depth : how many are reranked exactly, k <= depth <= capacity; all of the pool where results of a filtered search
+        come from the second half of them
     mask : address of uint8 per slot (1 = may be returned), or 0 with WALK_ALL
     mode : see `walk`
     budget : distances after which a query gives up
@@ -492,6 +510,8 @@ def search_graph(
                     break
                 pool, size = block[MATCHES], block[WALK_MATCHES]
             found = rerank_pool(ix, block, pool, size, k, depth, mask)
+            if mode != WALK_ALL and size > depth and not is_found_early(block, pool, found, depth):
+                found = rerank_pool(ix, block, pool, size, k, size, mask)
             place = i + lane
             write_results(block, found, k, out_slots + place * k * 8, out_distances + place * k * 4)
         i += lanes
