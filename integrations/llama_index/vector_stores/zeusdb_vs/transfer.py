@@ -137,7 +137,7 @@ def _pack(index: Any, stream: Any) -> None:
         index.save(saved)
         with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
             for file in sorted(saved.rglob("*")):
-                if file.is_file():
+                if file.is_file() and not file.name.startswith("."):  # what is hidden locks the directory
                     archive.write(file, file.relative_to(saved).as_posix())
 
 
