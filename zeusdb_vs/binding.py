@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -22,13 +23,14 @@ from zeusdb_vs import oplog
 from zeusdb_vs.collection import Collection, CollectionConfig, Document
 from zeusdb_vs.errors import IndexNotFoundError, JournalDamagedError, ReadOnlyError, StorageError, ZeusDBError
 from zeusdb_vs.inputs import RecordBatch
-from zeusdb_vs.snapshots import IndexState, read_index, take_snapshot
+from zeusdb_vs.snapshots import AnyCollection, IndexState, read_index, take_snapshot
 from zeusdb_vs.storage import (
     DirectoryLock,
     Durability,
     Journal,
     JournalReplay,
     Manifest,
+    Snapshot,
     read_manifest,
     read_with_journal,
     write_snapshot,
@@ -340,16 +342,10 @@ class Reader:
         self._read()
 
     def _read(self) -> None:
-        snapshot, replay = read_with_journal(
-            self.directory, mmap=self._mmap, verify=self._verify, private=WRITABLE
-        )
+        snapshot, replay = _read_directory(self.directory, self._mmap)
         with replay:
-            self.collection, self.state = read_index(
-                self.directory,
-                snapshot,
-                Collection,
-                mapped=self._mmap,
-                trusted=self._mmap and not self._verify,
+            self.collection, self.state = _checked_index(
+                self.directory, snapshot, Collection, self._mmap, self._verify
             )
             self._calls = replay.calls
             apply_journal(replay, self.collection, self.state)
@@ -399,6 +395,26 @@ def apply_journal(replay: JournalReplay, collection: Collection, state: IndexSta
     return fold.records
 
 
+def _read_directory(directory: Path, mmap: bool) -> tuple[Snapshot, JournalReplay]:
+    # What is mapped is checked against its digests later, beside the making of the index.
+    return read_with_journal(directory, mmap=mmap, verify=not mmap, private=WRITABLE)
+
+
+def _checked_index(
+    directory: Path, snapshot: Snapshot, kind: type[AnyCollection], mmap: bool, verify: bool
+) -> tuple[AnyCollection, IndexState]:
+    """Return the index of a snapshot; mapped files are checked by another thread meanwhile."""
+    if not (mmap and verify):
+        return read_index(directory, snapshot, kind, mapped=mmap, trusted=mmap)
+    with ThreadPoolExecutor(1) as pool:
+        verified = pool.submit(snapshot.verify)
+        try:
+            return read_index(directory, snapshot, kind, mapped=True, trusted=False)
+        finally:
+            # Which bytes are damaged says more than what was made of them: this error goes first.
+            verified.result()
+
+
 def open_writer(
     path: str | os.PathLike[str],
     *,
@@ -437,11 +453,9 @@ def open_writer(
                     raise IndexNotFoundError(f"{os.fspath(path)} holds no index")
                 config, state = create()
                 write_snapshot(directory, take_snapshot(Collection(config), state), lock=lock)
-            snapshot, replay = read_with_journal(directory, mmap=mmap, verify=verify, private=WRITABLE)
+            snapshot, replay = _read_directory(directory, mmap)
             with replay:
-                collection, state = read_index(
-                    directory, snapshot, JournaledCollection, mapped=mmap, trusted=mmap and not verify
-                )
+                collection, state = _checked_index(directory, snapshot, JournaledCollection, mmap, verify)
                 records = apply_journal(replay, collection, state)
                 journal = Journal(replay, durability=durability, interval_s=interval_s)
             assert snapshot.manifest is not None

@@ -862,7 +862,7 @@ class Collection:
             files["codes.bin"] = vectors["codes"]
         if self._graph is not None:
             files["hnsw_index.hnsw.graph"]["calibrated_at"] = self._calibrated_at
-        records = self._records.state()
+        records = self._records.lines()
         files["metadata.json"] = records.get("metadata", [None] * n)
         for column, name in (("text", "texts.json"), ("payload", "payloads.json")):
             if column in records:

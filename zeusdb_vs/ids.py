@@ -67,12 +67,17 @@ class Ids:
             raise CorruptIndexError("mappings.bin: id_offsets do not cut id_bytes into ids")
         cuts = offsets.tolist()
         try:
-            names = [data[start:stop].decode() for start, stop in pairwise(cuts)]
+            if data.isascii():  # cutting a str is twice as fast as decoding its pieces
+                text = data.decode("ascii")
+                names = [text[start:stop] for start, stop in pairwise(cuts)]
+            else:
+                names = [data[start:stop].decode() for start, stop in pairwise(cuts)]
         except UnicodeDecodeError as error:
             raise CorruptIndexError(f"mappings.bin: an id is not UTF-8 ({error})") from None
-        if len(set(names)) != len(names):
+        ids = cls.from_names(names)
+        if len(ids.slots) != len(names):
             raise CorruptIndexError("mappings.bin: an id stands twice")
-        return cls.from_names(names)
+        return ids
 
     def append(self, names: Sequence[str]) -> None:
         """Name the slots behind the last; nobody finds them before `claim`."""
@@ -88,7 +93,7 @@ class Ids:
         names = self.names[start:stop]
         slots = self.slots
         replaced: list[int] = []
-        if not slots.keys().isdisjoint(names):
+        if slots and not slots.keys().isdisjoint(names):
             for slot, name in enumerate(names, start):
                 old = slots.get(name)
                 if old is not None:

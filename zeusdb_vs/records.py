@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Union
 
 import numpy as np
@@ -77,6 +78,37 @@ class LazyChunk:
     def copy(self) -> list[str | None]:
         """Return the entries as a chunk in memory."""
         return [self[at] for at in range(CHUNK)]
+
+    def lines(self) -> Iterator[str | None]:
+        """Yield the entries as JSON texts, as they stand in the file."""
+        return (self._lines[at] for at in range(self._first, self._first + CHUNK))
+
+
+class ColumnLines:
+    """The entries of a column as they are now, each made a JSON text when it is asked for.
+
+    What is written to the column later does not show.
+    """
+
+    def __init__(self, column: _Column, is_json: bool) -> None:
+        self._chunks = list(column.chunks or ())
+        self._count = column.count
+        self._is_json = is_json
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[str | None]:
+        left = self._count
+        for chunk in self._chunks:
+            if isinstance(chunk, LazyChunk):
+                yield from chunk.lines()
+            elif self._is_json:
+                yield from islice(chunk, left)
+            else:
+                for text in islice(chunk, left):
+                    yield None if text is None else json.dumps(text, ensure_ascii=False)
+            left -= CHUNK
 
 
 class _Column:
@@ -284,6 +316,14 @@ class Records:
         taken._text = self._text.take(plain)
         taken._payload = self._payload.take(plain)
         return taken
+
+    def lines(self) -> dict[str, ColumnLines]:
+        """Return what `state` returns of all slots, made line by line while it is read, and by then unchanged."""
+        return {
+            name: ColumnLines(column, name != "text")
+            for name, column in self._columns()
+            if column.chunks is not None
+        }
 
     def state(self, slots: NDArray[np.int64] | None = None) -> dict[str, list[str | None]]:
         """Return what is to be saved: a list of JSON texts for each column in use.

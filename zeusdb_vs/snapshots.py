@@ -71,17 +71,17 @@ def save_snapshot(path: str | os.PathLike[str], snapshot: Snapshot) -> str | Non
     return write_snapshot(path, snapshot).created_at
 
 
-_AnyCollection = TypeVar("_AnyCollection", bound=Collection)
+AnyCollection = TypeVar("AnyCollection", bound=Collection)
 
 
 def read_index(
     path: str | os.PathLike[str],
     snapshot: Snapshot,
-    kind: type[_AnyCollection],
+    kind: type[AnyCollection],
     *,
     mapped: bool,
     trusted: bool,
-) -> tuple[_AnyCollection, IndexState]:
+) -> tuple[AnyCollection, IndexState]:
     """Return the index that a snapshot holds, as a collection of the class `kind`.
 
     Parameters
@@ -100,7 +100,7 @@ def read_index(
     """
     config, state = read_config(snapshot)
     files = contents_of(snapshot)
-    collection = cast(_AnyCollection, kind.from_state(files, config, lazy=mapped, trusted=trusted))
+    collection = cast(AnyCollection, kind.from_state(files, config, lazy=mapped, trusted=trusted))
     if collection.view.live_count != snapshot.counts.get("records", collection.view.live_count):
         raise CorruptIndexError(f"{os.fspath(path)}: the manifest counts other records than the files hold")
     return collection, state

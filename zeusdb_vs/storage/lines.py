@@ -32,8 +32,10 @@ from zeusdb_vs.storage.blocks import BLOCK_BYTES, CheckedReader, FileDigest, Fil
 _encode_key = json.encoder.encode_basestring
 _OPENING = b"{\n"
 _CLOSING = b"}\n"
-# Records handled at once. Small, for between batches a save lets other threads run.
+# Records handled at once.
 _BATCH = 2048
+# The same when writing. Small, for between batches a save lets other threads run.
+_WRITTEN_BATCH = 256
 _UINT8 = npt.NDArray[np.uint8]
 _INT64 = npt.NDArray[np.int64]
 
@@ -130,8 +132,8 @@ def write(values: Iterable[str | None], ids: IdTable, sink: ByteSink, *, empty: 
     # at all.
     held = b""
     count, has_content = 0, False
-    for start in range(0, len(ids), _BATCH):
-        stop = min(start + _BATCH, len(ids))
+    for start in range(0, len(ids), _WRITTEN_BATCH):
+        stop = min(start + _WRITTEN_BATCH, len(ids))
         texts = list(islice(source, stop - start))
         count += len(texts)
         if len(texts) < stop - start:
@@ -140,8 +142,15 @@ def write(values: Iterable[str | None], ids: IdTable, sink: ByteSink, *, empty: 
             continue
         if not has_content:
             has_content = True
-            for earlier in range(0, start, _BATCH):
-                sink.write(_lines([None] * _BATCH, ids.decode(earlier, earlier + _BATCH), empty, file_name))
+            for earlier in range(0, start, _WRITTEN_BATCH):
+                sink.write(
+                    _lines(
+                        [None] * _WRITTEN_BATCH,
+                        ids.decode(earlier, earlier + _WRITTEN_BATCH),
+                        empty,
+                        file_name,
+                    )
+                )
         sink.write(held)
         held = _lines(texts, ids.decode(start, stop), empty, file_name)
     if next(source, _END) is not _END:
