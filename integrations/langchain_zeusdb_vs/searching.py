@@ -7,15 +7,17 @@ async one awaits the embedding and asks the engine in a worker thread, so that t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from copy import deepcopy
 from dataclasses import dataclass
 from math import isnan
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from langchain_core.documents import Document
-from langchain_core.runnables import run_in_executor
 from langchain_core.runnables.config import ContextThreadPoolExecutor
 from numpy.typing import NDArray
 
@@ -36,6 +38,7 @@ from zeusdb_vs import ArgumentTypeError, ConfigurationError, HNSWIndex
 
 Scored = list[tuple[Document, float]]
 Vector = NDArray[np.float32]
+Answer = TypeVar("Answer")
 
 _OPTIONS = ("k", "filter", "ef_search", "exact", "max_distance", "score_key")
 _GIVEN = "the embedding given"
@@ -55,6 +58,30 @@ class SearchPlan:
     exact: bool
     max_distance: float | None
     score_key: str | None
+
+
+class _Workers:
+    """The threads in which all stores search for event loops.
+
+    Two: each running thread may keep an event loop waiting for the interpreter lock, 5 ms at a time, and the engine
+    itself goes to the cores without it.
+    """
+
+    def __init__(self) -> None:
+        self.renew()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.renew)
+
+    def renew(self) -> None:
+        self.executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="langchain_zeusdb_vs")
+
+
+_workers = _Workers()
+
+
+async def _in_worker(ask: Callable[[], Answer]) -> Answer:
+    context = copy_context()
+    return await asyncio.get_running_loop().run_in_executor(_workers.executor, context.run, ask)
 
 
 class SearchMixin(StoreBase):
@@ -92,7 +119,7 @@ class SearchMixin(StoreBase):
         self, query: str, k: int = 4, filter: Filter | None = None, **kwargs: Any
     ) -> list[Document]:
         """As `similarity_search`, without holding up the event loop."""
-        return self._documents(await self._ahits_for(query, self._plan(k, filter, kwargs)), kwargs)
+        return await self._aask(query, self._plan(k, filter, kwargs), self._documents, kwargs)
 
     def similarity_search_with_score(
         self, query: str, k: int = 4, filter: Filter | None = None, **kwargs: Any
@@ -104,7 +131,7 @@ class SearchMixin(StoreBase):
         self, query: str, k: int = 4, filter: Filter | None = None, **kwargs: Any
     ) -> Scored:
         """As `similarity_search_with_score`, without holding up the event loop."""
-        return self._scored(await self._ahits_for(query, self._plan(k, filter, kwargs)), kwargs)
+        return await self._aask(query, self._plan(k, filter, kwargs), self._scored, kwargs)
 
     def similarity_search_with_relevance_scores(
         self,
@@ -124,7 +151,7 @@ class SearchMixin(StoreBase):
             Leave out documents less relevant than this.
         """
         least = _check_threshold(score_threshold)
-        return self._relevant(self._hits_for(query, self._plan(k, filter, kwargs)), least, kwargs)
+        return self._relevant(self._hits_for(query, self._plan(k, filter, kwargs)), kwargs, least)
 
     async def asimilarity_search_with_relevance_scores(
         self,
@@ -136,21 +163,20 @@ class SearchMixin(StoreBase):
     ) -> Scored:
         """As `similarity_search_with_relevance_scores`, without holding up the event loop."""
         least = _check_threshold(score_threshold)
-        return self._relevant(await self._ahits_for(query, self._plan(k, filter, kwargs)), least, kwargs)
+        return await self._aask(query, self._plan(k, filter, kwargs), self._relevant, kwargs, least)
 
     def similarity_search_with_vectors(
         self, query: str, k: int = 4, filter: Filter | None = None, **kwargs: Any
     ) -> list[tuple[Document, Vector]]:
         """As `similarity_search`, each document with its vector, float32 (dim,)."""
-        hits = self._hits_for(query, self._plan(k, filter, kwargs), PARTS_AND_VECTOR)
-        return [(_document(hit, kwargs), hit["vector"]) for hit in hits]
+        return _with_vectors(self._hits_for(query, self._plan(k, filter, kwargs), PARTS_AND_VECTOR), kwargs)
 
     async def asimilarity_search_with_vectors(
         self, query: str, k: int = 4, filter: Filter | None = None, **kwargs: Any
     ) -> list[tuple[Document, Vector]]:
         """As `similarity_search_with_vectors`, without holding up the event loop."""
-        hits = await self._ahits_for(query, self._plan(k, filter, kwargs), PARTS_AND_VECTOR)
-        return [(_document(hit, kwargs), hit["vector"]) for hit in hits]
+        plan = self._plan(k, filter, kwargs)
+        return await self._aask(query, plan, _with_vectors, kwargs, parts=PARTS_AND_VECTOR)
 
     # ------------------------------------------------------------------------------------------ by vector
 
@@ -166,9 +192,8 @@ class SearchMixin(StoreBase):
     ) -> list[Document]:
         """As `similarity_search_by_vector`, without holding up the event loop."""
         plan = self._plan(k, filter, kwargs)
-        return self._documents(
-            await run_in_executor(None, self._find, as_vector(embedding, _GIVEN), plan), kwargs
-        )
+        vector = as_vector(embedding, _GIVEN)
+        return await _in_worker(lambda: self._documents(self._find(vector, plan), kwargs))
 
     def similarity_search_with_score_by_vector(
         self, embedding: Any, k: int = 4, filter: Filter | None = None, **kwargs: Any
@@ -182,9 +207,8 @@ class SearchMixin(StoreBase):
     ) -> Scored:
         """As `similarity_search_with_score_by_vector`, without holding up the event loop."""
         plan = self._plan(k, filter, kwargs)
-        return self._scored(
-            await run_in_executor(None, self._find, as_vector(embedding, _GIVEN), plan), kwargs
-        )
+        vector = as_vector(embedding, _GIVEN)
+        return await _in_worker(lambda: self._scored(self._find(vector, plan), kwargs))
 
     # ------------------------------------------------------------------------------------------ many at once
 
@@ -267,8 +291,9 @@ class SearchMixin(StoreBase):
                     return await self._aembed_query(text)
 
             matrix = _stacked(await asyncio.gather(*map(embed, texts)))
-        found = await run_in_executor(None, self._find_many, matrix, plan)
-        return [self._scored(hits, kwargs) for hits in found]
+        return await _in_worker(
+            lambda: [self._scored(hits, kwargs) for hits in self._find_many(matrix, plan)]
+        )
 
     # ------------------------------------------------------------------------------------------ MMR
 
@@ -341,8 +366,8 @@ class SearchMixin(StoreBase):
         """As `max_marginal_relevance_search_with_score`, without holding up the event loop."""
         plan = self._diverse_plan(k, fetch_k, lambda_mult, filter, kwargs)
         vector = None if self._index is None else await self._aembed_query(query)
-        return self._scored(
-            await run_in_executor(None, self._find_diverse, vector, plan, k, lambda_mult), kwargs
+        return await _in_worker(
+            lambda: self._scored(self._find_diverse(vector, plan, k, lambda_mult), kwargs)
         )
 
     def max_marginal_relevance_search_by_vector(
@@ -370,8 +395,8 @@ class SearchMixin(StoreBase):
         """As `max_marginal_relevance_search_by_vector`, without holding up the event loop."""
         plan = self._diverse_plan(k, fetch_k, lambda_mult, filter, kwargs)
         vector = as_vector(embedding, _GIVEN)
-        return self._documents(
-            await run_in_executor(None, self._find_diverse, vector, plan, k, lambda_mult), kwargs
+        return await _in_worker(
+            lambda: self._documents(self._find_diverse(vector, plan, k, lambda_mult), kwargs)
         )
 
     # ------------------------------------------------------------------------------------------ arguments
@@ -414,11 +439,20 @@ class SearchMixin(StoreBase):
             return []
         return self._find(self._embed_query(query), plan, parts)
 
-    async def _ahits_for(self, query: str, plan: SearchPlan, parts: Sequence[str] = PARTS) -> list[Hit]:
+    async def _aask(
+        self,
+        query: str,
+        plan: SearchPlan,
+        finish: Callable[..., Answer],
+        *arguments: Any,
+        parts: Sequence[str] = PARTS,
+    ) -> Answer:
+        """Embed, then search and build the answer in a worker."""
         if self._index is None:
             check_text(query, "query")
-            return []
-        return await run_in_executor(None, self._find, await self._aembed_query(query), plan, parts)
+            return finish([], *arguments)
+        vector = await self._aembed_query(query)
+        return await _in_worker(lambda: finish(self._find(vector, plan, parts), *arguments))
 
     def _find(self, vector: Vector, plan: SearchPlan, parts: Sequence[str] = PARTS) -> list[Hit]:
         index = self._index
@@ -514,7 +548,7 @@ class SearchMixin(StoreBase):
     def _scored(hits: list[Hit], options: dict[str, Any]) -> Scored:
         return [(_document(hit, options), hit["score"]) for hit in hits]
 
-    def _relevant(self, hits: list[Hit], least: float | None, options: dict[str, Any]) -> Scored:
+    def _relevant(self, hits: list[Hit], options: dict[str, Any], least: float | None) -> Scored:
         relevance = self._select_relevance_score_fn()
         scored = []
         for hit in hits:
@@ -527,6 +561,10 @@ class SearchMixin(StoreBase):
 def _copied(hit: Hit) -> Document:
     """Return a hit as a document that a callable may do with as it likes."""
     return as_document({**hit, "metadata": deepcopy(hit["metadata"])})
+
+
+def _with_vectors(hits: list[Hit], options: dict[str, Any]) -> list[tuple[Document, Vector]]:
+    return [(_document(hit, options), hit["vector"]) for hit in hits]
 
 
 def _document(hit: Hit, options: dict[str, Any]) -> Document:
