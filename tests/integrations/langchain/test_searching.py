@@ -53,8 +53,9 @@ def test_relevance_stays_within_0_and_1_and_falls_with_the_distance(space: str, 
             assert distances == sorted(distances)
             assert relevance == sorted(relevance, reverse=True)
             assert all(0 <= value <= 1 for value in relevance)
+            lengths = np.linalg.norm(vectors, axis=1)
             expected = {
-                "cosine": 1 - vectors @ vectors[number] / np.linalg.norm(vectors, axis=1) / np.linalg.norm(vectors[number]),
+                "cosine": 1 - vectors @ vectors[number] / lengths / lengths[number],
                 "l2": np.linalg.norm(vectors - vectors[number], axis=1),
                 "l1": np.abs(vectors - vectors[number]).sum(axis=1),
                 "dot": 1 - vectors @ vectors[number],
