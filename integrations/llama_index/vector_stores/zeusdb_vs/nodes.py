@@ -3,10 +3,11 @@
 A record keeps the node's id, text and metadata as its own, so that other programs read and filter them. What only
 LlamaIndex knows lies in the payload under ``"llama_index"``::
 
-    {"type": "TextNode", "ref_doc_id": "doc-1", "fields": [{"relationships": {...}, "end_char_idx": 812}]}
+    {"type": "TextNode", "ref_doc_id": "doc-1", "fields": [{"relationships": [...], "end_char_idx": 812}]}
 
 `type` and `ref_doc_id` are what filters and deletions ask for. The fields that are not as their class has them by
-default lie inside a list: of a list the index's field columns keep a digest, not every path within.
+default lie inside a list: of a list the index's field columns keep a digest, not every path within. Relationships are
+one flat list, five entries for each, because what is nested costs time at every add and every read.
 
 Core's own JSON form is not used, for it loses data: media bytes, the type of documents, objects of index nodes.
 """
@@ -46,7 +47,9 @@ Plain: TypeAlias = "dict[str, Any]"
 _OWN_COLUMNS = ("id_", "embedding", "metadata", "text")
 """Fields that a record keeps elsewhere than among the fields of its payload."""
 _OBJECT_TYPES = {member.value: member for member in ObjectType}
-_RESOURCES = ("text_resource", "image_resource", "audio_resource", "video_resource")
+_RELATIONSHIPS = dict(NodeRelationship.__members__)
+_MANY = "*"
+"""Before the name of a relationship that is a list of nodes."""
 
 
 # ---------------------------------------------------------------------------------------------- node types
@@ -86,12 +89,6 @@ class _NodeType:
             bool(node_class.__private_attributes__),
         )
 
-    def defaults(self) -> dict[str, Any]:
-        values = self.constants.copy()
-        for name, factory in self.factories:
-            values[name] = factory()
-        return values
-
     def build(self, values: dict[str, Any]) -> BaseNode:
         """Make a node of checked values; pydantic's validation would cost more than the whole search."""
         if self.has_private:
@@ -102,14 +99,20 @@ class _NodeType:
 
 def _construct(cls: type[BaseModel], values: dict[str, Any]) -> Any:
     """Do what pydantic's `model_construct` does for a model without private attributes, in a hundredth of its time."""
-    model = cls.__new__(cls)
-    put = object.__setattr__
-    put(model, "__dict__", values)
-    put(model, "__pydantic_fields_set__", set(values))
-    put(model, "__pydantic_extra__", None)
-    put(model, "__pydantic_private__", None)
+    model = _new(cls)
+    _set_dict(model, values)
+    _set_fields_set(model, set(values))
+    _set_extra(model, None)
+    _set_private(model, None)
     return model
 
+
+_new = object.__new__
+_set_dict = BaseModel.__dict__["__dict__"].__set__
+_set_fields_set = BaseModel.__dict__["__pydantic_fields_set__"].__set__
+_set_extra = BaseModel.__dict__["__pydantic_extra__"].__set__
+_set_private = BaseModel.__dict__["__pydantic_private__"].__set__
+"""The slots of a model, past its own `__setattr__`."""
 
 _TYPES: dict[str, _NodeType] = {}
 _NAMES: dict[type[BaseNode], str] = {}
@@ -203,7 +206,7 @@ def _text_of(node: BaseNode, known: _NodeType) -> str | None:
 
 def _encode_field(field: str, value: Any) -> Any:
     if field == "relationships":
-        return {_relationship_name(kind): _encode_related(related) for kind, related in value.items()}
+        return _encode_relationships(value)
     if field == "obj":
         return _encode_object(value)
     if isinstance(value, MediaResource):
@@ -221,22 +224,29 @@ def _encode_plain(field: str, value: Any) -> Any:
     return value
 
 
-def _relationship_name(kind: Any) -> str:
-    return kind.name if isinstance(kind, NodeRelationship) else str(kind)
+def _encode_relationships(relationships: Mapping[Any, Any]) -> list[Any]:
+    flat: list[Any] = []
+    for kind, related in relationships.items():
+        name = kind.name if isinstance(kind, NodeRelationship) else str(kind)
+        if not isinstance(related, list):
+            flat += _encode_related(name, related)
+            continue
+        if not related:
+            flat += (_MANY + name, None, None, None, None)
+        for one in related:
+            flat += _encode_related(_MANY + name, one)
+    return flat
 
 
-def _encode_related(related: Any) -> Any:
-    if isinstance(related, list):
-        return [_encode_related(one) for one in related]
-    plain: Plain = {"node_id": related.node_id}
+def _encode_related(name: str, related: RelatedNodeInfo) -> tuple[Any, ...]:
     kind = related.node_type
-    if kind is not None:
-        plain["node_type"] = kind.value if isinstance(kind, Enum) else kind
-    if related.metadata:
-        plain["metadata"] = related.metadata
-    if related.hash is not None:
-        plain["hash"] = related.hash
-    return plain
+    return (
+        name,
+        related.node_id,
+        kind.value if isinstance(kind, Enum) else kind,
+        related.hash,
+        related.metadata or None,
+    )
 
 
 def _encode_resource(resource: MediaResource, *, with_text: bool) -> Plain:
@@ -318,51 +328,58 @@ def _decode(
             f"node {node_id!r} is of the type {name!r}, which is not known here; "
             "call register_node_type(its class) first"
         )
-    values = known.defaults()
+    stored = extras.get("fields")
+    fields: Plain = stored[0] if stored else {}
+    values = known.constants.copy()
+    for field, factory in known.factories:
+        if field not in fields:
+            values[field] = factory()
     values["id_"] = node_id
     values["embedding"] = embedding
     values["metadata"] = metadata
     if known.has_text:
         values["text"] = text or ""
-    fields = extras.get("fields")
-    if fields:
-        for field, plain in fields[0].items():
-            values[field] = _decode_field(field, plain, text)
-    elif name is None and text is not None and not known.has_text:
-        values["text_resource"] = MediaResource(text=text)
+    for field, plain in fields.items():
+        decode = _DECODERS.get(field)
+        values[field] = plain if decode is None else decode(plain, text)
     return known.build(values)
 
 
-def _decode_field(field: str, plain: Any, text: str | None) -> Any:
-    if field == "relationships":
-        return {_relationship(kind): _decode_related(related) for kind, related in plain.items()}
-    if field in _RESOURCES and isinstance(plain, dict):
-        return _decode_resource(plain, text if field == "text_resource" else None)
-    if field == "obj":
-        return _decode_object(plain)
-    return plain
+def _decode_relationships(flat: list[Any], _text: str | None) -> dict[Any, Any]:
+    relationships: dict[Any, Any] = {}
+    entries = iter(flat)
+    for name, node_id, kind, digest, metadata in zip(
+        entries, entries, entries, entries, entries, strict=True
+    ):
+        related = None
+        if node_id is not None:
+            related = _construct(
+                RelatedNodeInfo,
+                {
+                    "node_id": node_id,
+                    "node_type": _OBJECT_TYPES.get(kind, kind),
+                    "metadata": {} if metadata is None else metadata,
+                    "hash": digest,
+                },
+            )
+        known = _RELATIONSHIPS.get(name)
+        if known is not None:
+            relationships[known] = related
+        elif name.startswith(_MANY):
+            many = name[len(_MANY) :]
+            group = relationships.setdefault(_RELATIONSHIPS.get(many, many), [])
+            if related is not None:
+                group.append(related)
+        else:
+            relationships[name] = related
+    return relationships
 
 
-def _relationship(name: str) -> Any:
-    return NodeRelationship.__members__.get(name, name)
+def _decode_resource(plain: Mapping[str, Any], _text: str | None) -> MediaResource:
+    return _resource_of(plain, None)
 
 
-def _decode_related(plain: Any) -> Any:
-    if isinstance(plain, list):
-        return [_decode_related(one) for one in plain]
-    kind = plain.get("node_type")
-    return _construct(
-        RelatedNodeInfo,
-        {
-            "node_id": plain["node_id"],
-            "node_type": _OBJECT_TYPES.get(kind, kind),
-            "metadata": plain.get("metadata") or {},
-            "hash": plain.get("hash"),
-        },
-    )
-
-
-def _decode_resource(plain: Mapping[str, Any], text: str | None) -> MediaResource:
+def _resource_of(plain: Mapping[str, Any], text: str | None) -> MediaResource:
     values: dict[str, Any] = dict.fromkeys(MediaResource.model_fields)
     values["text"] = text
     values.update(plain)
@@ -378,8 +395,19 @@ def _decode_resource(plain: Mapping[str, Any], text: str | None) -> MediaResourc
     return resource
 
 
-def _decode_object(plain: Mapping[str, Any]) -> Any:
+def _decode_object(plain: Mapping[str, Any], _text: str | None) -> Any:
     node = plain.get("node")
     if node is None:
         return plain["value"]
     return _decode(node["id"], node["text"], node["metadata"], node, node["embedding"])
+
+
+_DECODERS: dict[str, Callable[[Any, str | None], Any]] = {
+    "relationships": _decode_relationships,
+    "obj": _decode_object,
+    "text_resource": _resource_of,
+    "image_resource": _decode_resource,
+    "audio_resource": _decode_resource,
+    "video_resource": _decode_resource,
+}
+"""How fields are read that are not plain values; the text of the record is that of its `text_resource`."""

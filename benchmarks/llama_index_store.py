@@ -1,0 +1,280 @@
+"""What the LlamaIndex adapter costs above the engine, beside SimpleVectorStore.
+
+    PYTHONPATH=.:integrations python -m benchmarks.llama_index_store [--count 10000] [--write]
+
+Embeddings are random and nothing is embedded, so what is timed is the store. With `--write` the tables go to
+``benchmarks/results/llama_index.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from llama_index.core.schema import NodeRelationship, ObjectType, RelatedNodeInfo, TextNode
+from llama_index.core.vector_stores import SimpleVectorStore
+from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters, VectorStoreQuery
+from llama_index.vector_stores.zeusdb_vs import ZeusDBVectorStore
+
+from zeusdb_vs import VectorDatabase
+
+DIM = 384
+TOP_K = 10
+RESULTS = Path(__file__).parent / "results" / "llama_index.md"
+
+
+def clustered(count: int, seed: int = 0) -> np.ndarray:
+    """Return vectors around some centres, as embeddings lie, rather than alike in all directions."""
+    random = np.random.default_rng(seed)
+    centres = random.standard_normal((64, DIM))
+    return (centres[random.integers(0, 64, count)] + 0.6 * random.standard_normal((count, DIM))).astype(
+        np.float32
+    )
+
+
+def nodes_of(vectors: np.ndarray) -> list[TextNode]:
+    """Return nodes as a splitter leaves them: a source with its hash, neighbours, offsets, some metadata."""
+    nodes = []
+    for i, vector in enumerate(vectors.tolist()):
+        metadata = {"file_name": f"file_{i // 8}.txt", "page": i % 50, "lang": ["en", "de", "pl"][i % 3]}
+        nodes.append(
+            TextNode(
+                id_=f"node-{i:08d}",
+                text=f"Passage {i}. " + "Some words of a passage. " * 12,
+                metadata=metadata,
+                embedding=vector,
+                start_char_idx=i,
+                end_char_idx=i + 300,
+                relationships={
+                    NodeRelationship.SOURCE: RelatedNodeInfo(
+                        node_id=f"doc-{i // 8}",
+                        node_type=ObjectType.DOCUMENT,
+                        metadata=metadata,
+                        hash="0" * 64,
+                    ),
+                    NodeRelationship.NEXT: RelatedNodeInfo(
+                        node_id=f"node-{i + 1:08d}", node_type=ObjectType.TEXT, hash="1" * 64
+                    ),
+                },
+            )
+        )
+    return nodes
+
+
+def best_us(call: Callable[[int], Any], count: int, rounds: int = 5) -> float:
+    """Return the microseconds of one call, of the best of some rounds over all inputs."""
+    best = float("inf")
+    for _ in range(rounds):
+        began = time.perf_counter()
+        for i in range(count):
+            call(i)
+        best = min(best, time.perf_counter() - began)
+    return best / count * 1e6
+
+
+def seconds(call: Callable[[], Any]) -> tuple[float, Any]:
+    """Return how long a call took, and what it gave."""
+    began = time.perf_counter()
+    outcome = call()
+    return time.perf_counter() - began, outcome
+
+
+def overhead(count: int) -> list[tuple[str, str]]:
+    """Compare with the engine alone, on the same records."""
+    vectors = clustered(count)
+    nodes = nodes_of(vectors)
+    columns = {
+        "ids": [node.node_id for node in nodes],
+        "vectors": [node.embedding for node in nodes],
+        "metadatas": [node.metadata for node in nodes],
+        "texts": [node.text for node in nodes],
+    }
+    # Interleaved, so that a busy machine slows both alike.
+    engine_s, store_s = [], []
+    for _ in range(2):
+        index = VectorDatabase().create("hnsw", dim=DIM)
+        engine_s.append(seconds(lambda index=index: index.add(columns))[0])
+        store = ZeusDBVectorStore()
+        store_s.append(seconds(lambda store=store: store.add(nodes))[0])
+    queries = [query.tolist() for query in clustered(200, seed=1)]
+    asked = [VectorStoreQuery(query_embedding=query, similarity_top_k=TOP_K) for query in queries]
+    for i in range(200):
+        store.query(asked[i])
+        store.client.search(queries[i], top_k=TOP_K)
+    engine_us, build_us, query_us = [], [], []
+    for _ in range(5):
+        engine_us.append(best_us(lambda i: store.client.search(queries[i], top_k=TOP_K), 200, 1))
+        build_us.append(best_us(lambda i: nodes_bare(nodes, i), 200, 1))
+        query_us.append(best_us(lambda i: store.query(asked[i]), 200, 1))
+    engine, build, query = min(engine_us), min(build_us), min(query_us)
+    add_ratio = min(store_s) / min(engine_s)
+    return [
+        (f"engine's search, top_k = {TOP_K}, us", f"{engine:.0f}"),
+        ("bare construction of ten such nodes, us", f"{build:.0f}"),
+        ("store's query, us", f"{query:.0f}"),
+        ("store's query above engine and construction, us (goal: 60)", f"{query - engine - build:.0f}"),
+        (f"engine adds {count:,} records, s", f"{min(engine_s):.2f}"),
+        (f"store adds {count:,} nodes, s", f"{min(store_s):.2f}"),
+        ("ratio (goal: 2)", f"{add_ratio:.2f}"),
+    ]
+
+
+def nodes_bare(nodes: list[TextNode], i: int) -> list[TextNode]:
+    """Construct ten nodes as anyone would."""
+    return [
+        TextNode(
+            id_=node.id_,
+            text=node.text,
+            metadata=node.metadata,
+            relationships=node.relationships,
+            start_char_idx=node.start_char_idx,
+            end_char_idx=node.end_char_idx,
+        )
+        for node in nodes[i : i + TOP_K]
+    ]
+
+
+def beside_simple(count: int) -> list[tuple[str, str, str, str]]:
+    """Compare with core's own store: add, query, filtered query, persist, reload and first answer."""
+    nodes = nodes_of(clustered(count))
+    queries = [query.tolist() for query in clustered(10, seed=1)]
+    filters = MetadataFilters(
+        filters=[MetadataFilter(key="lang", value="de"), MetadataFilter(key="page", value=7)]
+    )
+    figures: dict[str, list[float]] = {}
+    for kind in (ZeusDBVectorStore, SimpleVectorStore):
+        store: Any = kind()
+        figures.setdefault(f"add {count:,} nodes, s", []).append(seconds(lambda: store.add(nodes))[0])  # noqa: B023
+        for name, chosen in (("query, ms", None), ("filtered query, ms", filters)):
+            asked = [
+                VectorStoreQuery(query_embedding=query, similarity_top_k=TOP_K, filters=chosen)
+                for query in queries
+            ]
+            store.query(asked[0])
+            figures.setdefault(name, []).append(best_us(lambda i: store.query(asked[i]), 10, 2) / 1e3)  # noqa: B023
+        with tempfile.TemporaryDirectory() as folder:
+            path = str(Path(folder) / "default__vector_store.json")
+            figures.setdefault("persist, s", []).append(seconds(lambda: store.persist(path))[0])  # noqa: B023
+
+            def first_answer(kind: Any = kind, folder: str = folder) -> Any:
+                query = VectorStoreQuery(query_embedding=queries[0], similarity_top_k=TOP_K)
+                return kind.from_persist_dir(folder).query(query)
+
+            figures.setdefault("from_persist_dir and first answer, s", []).append(seconds(first_answer)[0])
+    return [
+        (name, f"{ours:.3f}", f"{simple:.3f}", f"{simple / ours:.1f}")
+        for name, (ours, simple) in figures.items()
+    ]
+
+
+def stalls(count: int) -> list[tuple[str, str]]:
+    """Watch the event loop under 20 concurrent queries, and the first answer after `from_persist_dir`."""
+    store = ZeusDBVectorStore(expected_size=count)
+    for first in range(0, count, 10_000):
+        store.add(
+            nodes_of(clustered(min(10_000, count - first), seed=first))
+            if first == 0
+            else shifted(first, count)
+        )
+    queries = [query.tolist() for query in clustered(50, seed=1)]
+    stalled: list[float] = []
+
+    async def main() -> float:
+        done = False
+
+        async def watch() -> None:
+            while not done:
+                began = time.perf_counter()
+                await asyncio.sleep(0.001)
+                stalled.append((time.perf_counter() - began - 0.001) * 1e3)
+
+        async def ask(number: int) -> None:
+            for i in range(50):
+                embedding = queries[(number + i) % 50]
+                await store.aquery(VectorStoreQuery(query_embedding=embedding, similarity_top_k=TOP_K))
+
+        watcher = asyncio.create_task(watch())
+        began = time.perf_counter()
+        await asyncio.gather(*map(ask, range(20)))
+        elapsed_s = time.perf_counter() - began
+        done = True
+        await watcher
+        return 1000 / elapsed_s
+
+    asyncio.run(main())
+    stalled.clear()
+    per_second = asyncio.run(main())
+    with tempfile.TemporaryDirectory() as folder:
+        persist_s = seconds(lambda: store.persist(str(Path(folder) / "default__vector_store.json")))[0]
+        size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
+        query = VectorStoreQuery(query_embedding=queries[0], similarity_top_k=TOP_K)
+        reload_s = min(
+            seconds(lambda: ZeusDBVectorStore.from_persist_dir(folder).query(query))[0] for _ in range(2)
+        )
+    return [
+        (
+            f"event loop's stall under 20 concurrent aquery over {count:,} nodes, p99 ms (goal: 20)",
+            f"{np.percentile(stalled, 99):.1f}",
+        ),
+        ("the same, median ms", f"{statistics.median(stalled):.2f}"),
+        ("aquery per second", f"{per_second:,.0f}"),
+        (f"persist {count:,} nodes ({size / 2**20:.0f} MiB), s", f"{persist_s:.2f}"),
+        (f"from_persist_dir of {count:,} nodes and first answer, s (goal: 1.0)", f"{reload_s:.2f}"),
+    ]
+
+
+def shifted(first: int, count: int) -> list[TextNode]:
+    """Return the nodes from `first` on."""
+    nodes = nodes_of(clustered(min(10_000, count - first), seed=first))
+    for i, node in enumerate(nodes):
+        node.id_ = f"node-{first + i:08d}"
+    return nodes
+
+
+def table(rows: list[tuple[str, ...]], head: tuple[str, ...]) -> str:
+    """Return rows as a Markdown table."""
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--count", type=int, default=10_000, help="nodes for the comparison with the engine")
+    parser.add_argument(
+        "--simple", type=int, default=5_000, help="nodes for the comparison with SimpleVectorStore"
+    )
+    parser.add_argument(
+        "--large", type=int, default=50_000, help="nodes for stalls and reloads; 0 leaves them out"
+    )
+    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name}")
+    options = parser.parse_args()
+    parts = [
+        "# The LlamaIndex adapter\n",
+        f"{DIM} dimensions, Python {platform.python_version()}, {sys.platform} {platform.machine()}; "
+        "times of the best round. Read the ratios: the machine was shared.\n",
+        table(overhead(options.count), ("above the engine", "")),
+        "",
+        table(
+            beside_simple(options.simple),
+            ("beside SimpleVectorStore", "zeusdb-vs", "SimpleVectorStore", "ratio"),
+        ),
+    ]
+    if options.large:
+        parts += ["", table(stalls(options.large), ("a larger store", ""))]
+    text = "\n".join(parts) + "\n"
+    print(text)
+    if options.write:
+        RESULTS.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
