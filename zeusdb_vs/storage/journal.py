@@ -32,7 +32,7 @@ Durability = Literal["always", "interval", "never"]
 Payload = fsio.Buffer | Sequence[fsio.Buffer]
 
 # Part of an fsync's time that the next one waits for threads to join it.
-_PATIENCE = 0.2
+_PATIENCE = 0.4
 
 _open_journals: weakref.WeakSet[Journal] = weakref.WeakSet()
 
@@ -73,10 +73,11 @@ class Journal:
         self._directory = replay.directory
         self._index_uuid = replay.index_uuid
         self._durability: Durability = durability
-        self._condition = threading.Condition()
+        self._renew_conditions()
         self._is_syncing = False
-        self._waiting = 0
-        self._last_group = 1
+        # Tickets of threads whose call is not on disk yet.
+        self._waiting: list[int] = []
+        self._expected = 1
         self._last_sync_s = 0.0
         self._failure: BaseException | None = None
         self._is_closed = False
@@ -98,6 +99,12 @@ class Journal:
                 target=_sync_regularly, args=(weakref.ref(self), self._stop_timer, interval_s), daemon=True
             ).start()
         _open_journals.add(self)
+
+    def _renew_conditions(self) -> None:
+        lock = threading.RLock()
+        self._condition = threading.Condition(lock)
+        # On the same lock: whoever is about to sync hears of threads that join, the others need not.
+        self._joined = threading.Condition(lock)
 
     def _start_file(self, generation: int) -> None:
         path = journal_path(self._directory, generation)
@@ -207,9 +214,9 @@ class Journal:
     def _sync_up_to(self, ticket: int) -> None:
         condition = self._condition
         with condition:
-            self._waiting += 1
+            self._waiting.append(ticket)
             try:
-                condition.notify_all()
+                self._joined.notify()
                 while self._synced_sequence < ticket:
                     if self._failure is not None:
                         raise self._not_durable() from self._failure
@@ -220,7 +227,8 @@ class Journal:
                     else:
                         self._sync_for_all()
             finally:
-                self._waiting -= 1
+                if ticket in self._waiting:
+                    self._waiting.remove(ticket)
 
     def _sync_for_all(self) -> None:
         """Force out what all threads have appended; lets go of the condition, which is held, meanwhile."""
@@ -229,25 +237,27 @@ class Journal:
         # The threads that the last fsync set free are on their way with their next call: a moment's patience
         # takes them along, otherwise half of them would miss each fsync.
         patience = time.monotonic() + _PATIENCE * self._last_sync_s
-        while self._waiting < self._last_group and (left := patience - time.monotonic()) > 0:
-            condition.wait(left)
+        while len(self._waiting) < self._expected and (left := patience - time.monotonic()) > 0:
+            self._joined.wait(left)
         file, sequence, offset = self._file, self._sequence, self._file.position
-        self._last_group = self._waiting
         started = time.monotonic()
-        failure = None
+        is_synced = False
         condition.release()
         try:
             file.sync()
+            is_synced = True
         except OSError as error:
-            failure = error
             self._fail(error)
         finally:
             condition.acquire()
             self._is_syncing = False
             self._last_sync_s = time.monotonic() - started
+            # Those that are set free now and those that came meanwhile: else two groups would take turns.
+            self._expected = len(self._waiting)
+            if is_synced:
+                self._synced_sequence, self._known_offset = sequence, offset
+                self._waiting = [ticket for ticket in self._waiting if ticket > sequence]
             condition.notify_all()
-        if failure is None:
-            self._synced_sequence, self._known_offset = sequence, offset
 
     def rotate(self, generation: int) -> None:
         """Go on in the journal of a generation that is about to be saved.
@@ -311,7 +321,7 @@ class Journal:
 
     def _forget_after_fork(self) -> None:
         # Locks may be held by threads that do not exist in the child.
-        self._condition = threading.Condition()
+        self._renew_conditions()
         self._is_syncing = False
         self._is_closed = True
         self._file.close()
