@@ -72,6 +72,7 @@ class OwnNamedNode(TextNode):
 
 CASES = {
     "text": TextNode(id_="n", text="hello"),
+    "no children": TextNode(id_="n", text="t", relationships={NodeRelationship.CHILD: []}),
     "empty text": TextNode(id_="n", text=""),
     "text with everything": TextNode(
         id_="n", text="hello", mimetype="text/html", start_char_idx=0, end_char_idx=5, **COMMON

@@ -7,7 +7,8 @@ LlamaIndex knows lies in the payload under ``"llama_index"``::
 
 `type` and `ref_doc_id` are what filters and deletions ask for. The fields that are not as their class has them by
 default lie inside a list: of a list the index's field columns keep a digest, not every path within. Relationships are
-one flat list, five entries for each, because what is nested costs time at every add and every read.
+one flat list, two entries for each, ``"SOURCE|4|its hash|its id"`` and its metadata or null, because every value costs
+time at every add and every read.
 
 Core's own JSON form is not used, for it loses data: media bytes, the type of documents, objects of index nodes.
 """
@@ -46,8 +47,9 @@ Plain: TypeAlias = "dict[str, Any]"
 
 _OWN_COLUMNS = ("id_", "embedding", "metadata", "text")
 """Fields that a record keeps elsewhere than among the fields of its payload."""
-_OBJECT_TYPES = {member.value: member for member in ObjectType}
+_OBJECT_TYPES: dict[Any, Any] = {member.value: member for member in ObjectType}
 _RELATIONSHIPS = dict(NodeRelationship.__members__)
+_BAR = "|"
 _MANY = "*"
 """Before the name of a relationship that is a list of nodes."""
 
@@ -232,21 +234,21 @@ def _encode_relationships(relationships: Mapping[Any, Any]) -> list[Any]:
             flat += _encode_related(name, related)
             continue
         if not related:
-            flat += (_MANY + name, None, None, None, None)
+            flat += (_MANY + name, None)
         for one in related:
             flat += _encode_related(_MANY + name, one)
     return flat
 
 
-def _encode_related(name: str, related: RelatedNodeInfo) -> tuple[Any, ...]:
-    kind = related.node_type
-    return (
-        name,
-        related.node_id,
-        kind.value if isinstance(kind, Enum) else kind,
-        related.hash,
-        related.metadata or None,
-    )
+def _encode_related(name: str, related: RelatedNodeInfo) -> tuple[Any, Any]:
+    kind, digest = related.node_type, related.hash
+    if isinstance(kind, Enum):
+        kind = kind.value
+    metadata = related.metadata or None
+    if kind == "" or digest == "" or _BAR in f"{name}{kind}{digest}":
+        # Not told apart in one string; no node that core makes has such.
+        return [name, kind, digest, related.node_id], metadata
+    return _BAR.join((name, kind or "", digest or "", related.node_id)), metadata
 
 
 def _encode_resource(resource: MediaResource, *, with_text: bool) -> Plain:
@@ -348,11 +350,13 @@ def _decode(
 def _decode_relationships(flat: list[Any], _text: str | None) -> dict[Any, Any]:
     relationships: dict[Any, Any] = {}
     entries = iter(flat)
-    for name, node_id, kind, digest, metadata in zip(
-        entries, entries, entries, entries, entries, strict=True
-    ):
+    for entry, metadata in zip(entries, entries, strict=True):
+        name, *rest = entry.split(_BAR, 3) if type(entry) is str else entry
         related = None
-        if node_id is not None:
+        if rest:
+            kind, digest, node_id = rest
+            if type(entry) is str:
+                kind, digest = kind or None, digest or None
             related = _construct(
                 RelatedNodeInfo,
                 {
