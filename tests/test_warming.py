@@ -31,12 +31,12 @@ after_warmup = compiled()
 rng = np.random.default_rng(1)
 paths = set()
 for space in ("cosine", "l2", "l1", "dot"):
-    vectors = rng.standard_normal((5000, 40), dtype=np.float32)
+    vectors = rng.standard_normal((5000, 64), dtype=np.float32)
     if space == "dot":
         vectors *= 50 * rng.random((5000, 1), dtype=np.float32)
-    index = VectorDatabase().create("hnsw", dim=40, space=space)
+    index = VectorDatabase().create("hnsw", dim=64, space=space)
     index.add({"vectors": vectors, "metadatas": [{"a": number} for number in range(5000)]})
-    for below in (None, 100, 3000, 4900):
+    for below in (None, 10, 500, 3000, 4900):
         condition = None if below is None else {"a": {"lt": below}}
         for ef_search in (1, None):
             hits = index.search(vectors[3], condition, top_k=1, ef_search=ef_search, explain=True)
@@ -58,5 +58,5 @@ def test_warmup_compiles_every_kernel_that_any_space_and_path_uses() -> None:
     assert process.returncode == 0, process.stderr
     report = json.loads(process.stdout)
     assert report["later"] == report["warmed"]
-    assert {"walk", "scan"} <= set(report["paths"])
+    assert {"walk", "filtered walk", "scan", "exact"} <= set(report["paths"])
     assert sum(report["warmed"].values()) > 0

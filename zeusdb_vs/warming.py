@@ -7,7 +7,8 @@ import numpy as np
 from zeusdb_vs.collection import SMALLEST_GRAPH
 from zeusdb_vs.database import VectorDatabase
 
-_DIM = 32
+_DIM = 64
+"""Wide enough for codes: narrower vectors are compared as they are."""
 _SPARE = 512
 
 
@@ -26,7 +27,7 @@ def warmup() -> None:
     vectors = rng.standard_normal((SMALLEST_GRAPH + _SPARE, _DIM), dtype=np.float32)
     index = VectorDatabase().create("hnsw", dim=_DIM)
     result = index.add(vectors)
-    few, most = result.ids[:50], result.ids[: len(vectors) // 2]
+    few, most = result.ids[:500], result.ids[: len(vectors) // 2]
     index.search(vectors[0])
     index.search(vectors[0], exact=True)
     index.search(vectors[0], ids=few)
