@@ -105,7 +105,7 @@ class StoreBase(VectorStore):
         if index is None:
             self._index = self._find_or_make(dim)
         if self._index is not None:
-            self._recognise_model(self._index)
+            self._adopt(self._index)
 
     # ------------------------------------------------------------------------------------------ the index
 
@@ -148,7 +148,7 @@ class StoreBase(VectorStore):
                 self._check_open()
                 if self._index is None:
                     made = self._make(dim)
-                    self._recognise_model(made)
+                    self._adopt(made)
                     self._index = made
                 index = self._index
         if dim != index.dim:
@@ -158,6 +158,15 @@ class StoreBase(VectorStore):
                 "embed with the model it was filled with"
             )
         return index
+
+    def _adopt(self, index: HNSWIndex) -> None:
+        """Check that an index fits the model; one that this store has opened is closed if not."""
+        try:
+            self._recognise_model(index)
+        except BaseException:
+            if self._path is not None:
+                index.close()
+            raise
 
     def _recognise_model(self, index: HNSWIndex) -> None:
         """Raise if a directory was filled by another embedding model; note the model where none is noted."""
@@ -181,8 +190,6 @@ class StoreBase(VectorStore):
         if self._on_mismatch == "warn":
             logger.warning(message)
             return
-        if self._path is not None:
-            index.close()
         raise ConfigurationError(message)
 
     def _note_model(self, index: HNSWIndex) -> None:

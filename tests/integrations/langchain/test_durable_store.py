@@ -20,6 +20,7 @@ from zeusdb_vs import (
     IndexLockedError,
     IndexNotFoundError,
     ReadOnlyError,
+    VectorDatabase,
 )
 
 
@@ -162,10 +163,21 @@ def test_a_store_that_could_not_be_filled_lets_go_of_its_directory(tmp_path: Pat
             store.add_embeddings(["a"], [[1.0, 2.0]])
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_a_second_writer_is_told_who_has_it(tmp_path: Path) -> None:
-    with ZeusDBVectorStore.from_texts(["a"], WordEmbeddings(), path=tmp_path / "d"):
-        from zeusdb_vs import VectorDatabase
+class Away(WordEmbeddings):
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        raise ConnectionError("the model is away")
 
-        with pytest.raises(IndexLockedError, match=str(os.getpid())):
-            VectorDatabase().open(tmp_path / "d", lock_timeout_s=0.05)
+
+def test_a_model_that_is_away_leaves_the_directory_free(tmp_path: Path) -> None:
+    for dim in (32, None):
+        with pytest.raises(ConnectionError):
+            ZeusDBVectorStore(Away(), path=tmp_path / "d", dim=dim).add_texts(["a"])
+    VectorDatabase().open(tmp_path / "d", lock_timeout_s=0.05).close()
+
+
+def test_a_second_writer_is_told_who_has_it(tmp_path: Path) -> None:
+    with (
+        ZeusDBVectorStore.from_texts(["a"], WordEmbeddings(), path=tmp_path / "d"),
+        pytest.raises(IndexLockedError, match=str(os.getpid())),
+    ):
+        VectorDatabase().open(tmp_path / "d", lock_timeout_s=0.05)
