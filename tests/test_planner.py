@@ -49,7 +49,9 @@ def test_few_matches_are_scanned_and_many_are_walked(rerank: int) -> None:
     assert path(1_000_000, 100, True) == scan
     assert path(1_000_000, 1_000_000, False) == "walk"
     assert path(1_000_000, 900_000, True) != scan
-    walked = ["walk" in path(1_000_000, matches, True) for matches in (10, 100, 1000, 10_000, 100_000, 900_000)]
+    walked = [
+        "walk" in path(1_000_000, matches, True) for matches in (10, 100, 1000, 10_000, 100_000, 900_000)
+    ]
     assert walked == sorted(walked), "once walks pay, they pay for all wider filters"
 
 
