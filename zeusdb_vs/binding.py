@@ -23,7 +23,7 @@ from zeusdb_vs import oplog
 from zeusdb_vs.collection import Collection, CollectionConfig, Document
 from zeusdb_vs.errors import IndexNotFoundError, JournalDamagedError, ReadOnlyError, StorageError, ZeusDBError
 from zeusdb_vs.inputs import RecordBatch
-from zeusdb_vs.snapshots import AnyCollection, IndexState, read_index, take_snapshot
+from zeusdb_vs.snapshots import JOURNALED, AnyCollection, IndexState, read_index, take_snapshot
 from zeusdb_vs.storage import (
     DirectoryLock,
     Durability,
@@ -259,7 +259,7 @@ class Binding:
                 with storage_errors("saving to", self.directory):
                     self._journal.rotate(generation)
                 before = (self._records, self._journaled_bytes)
-                snapshot = take_snapshot(self.collection, self.state)
+                snapshot = take_snapshot(self.collection, self.state, journaled=True)
                 self._is_wanted = False
             try:
                 manifest = write_snapshot(
@@ -397,7 +397,23 @@ def apply_journal(replay: JournalReplay, collection: Collection, state: IndexSta
 
 def _read_directory(directory: Path, mmap: bool) -> tuple[Snapshot, JournalReplay]:
     # What is mapped is checked against its digests later, beside the making of the index.
-    return read_with_journal(directory, mmap=mmap, verify=not mmap, private=WRITABLE)
+    snapshot, replay = read_with_journal(directory, mmap=mmap, verify=not mmap, private=WRITABLE)
+    try:
+        require_journal(snapshot, replay)
+    except BaseException:
+        replay.close()
+        raise
+    return snapshot, replay
+
+
+def require_journal(snapshot: Snapshot, replay: JournalReplay) -> None:
+    """Raise JournalDamagedError where a journal has to be and is not, or has lost even its header."""
+    if snapshot.config.get(JOURNALED) is True and not (replay.files and replay.files[0].end):
+        raise JournalDamagedError(
+            f"{replay.directory}: journal-{replay.generation}.log is missing or cut off at its very beginning, and "
+            "with it the changes since the last checkpoint. Restore the directory from a copy, or repair it, "
+            "which goes on without them"
+        )
 
 
 def _checked_index(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zeusdb_vs.binding import apply_journal
+from zeusdb_vs.binding import apply_journal, require_journal
 from zeusdb_vs.checks import check_bool
 from zeusdb_vs.collection import Collection, CollectionConfig
 from zeusdb_vs.documents import EncodedRecord, decode_document
@@ -25,6 +25,7 @@ from zeusdb_vs.records import Records
 from zeusdb_vs.snapshots import IndexState, contents_of, read_config, read_index, take_snapshot
 from zeusdb_vs.storage import (
     DirectoryLock,
+    JournalReplay,
     Snapshot,
     check_directory,
     read_snapshot,
@@ -128,6 +129,7 @@ def verify(path: str | os.PathLike[str], deep: bool = False) -> VerifyReport:
         try:
             snapshot, replay = read_with_journal(path, mmap=True)
             with replay:
+                require_journal(snapshot, replay)
                 collection, state = read_index(path, snapshot, Collection, mapped=True, trusted=False)
                 problems += _unreadable_documents(snapshot)
                 if deep and not problems:
@@ -297,8 +299,19 @@ def repair(path: str | os.PathLike[str], *, lock_timeout_s: float = 10.0) -> Rep
             )
         else:
             apply_journal(replay, collection, state)
+            if _lacks_journal(snapshot, replay):
+                write_snapshot(path, take_snapshot(collection, state), lock=lock)
+                report.actions.append("the journal is missing: saved without the changes that were in it")
         report.records = collection.view.live_count
     return report
+
+
+def _lacks_journal(snapshot: Snapshot, replay: JournalReplay) -> bool:
+    try:
+        require_journal(snapshot, replay)
+    except JournalDamagedError:
+        return True
+    return False
 
 
 def _made_again(snapshot: Snapshot) -> tuple[Collection, IndexState]:

@@ -18,6 +18,8 @@ from zeusdb_vs.storage.lines import NoLines
 from zeusdb_vs.storage.manifest import Kind
 
 _INDEX_TYPE = "HNSW"
+JOURNALED = "journaled"
+"""In config.json: whether the directory is damaged without the journal of its generation."""
 
 
 @dataclass(slots=True)
@@ -45,8 +47,14 @@ class IndexState:
     created_at: str | None = None
 
 
-def take_snapshot(collection: Collection, state: IndexState) -> Snapshot:
-    """Return one moment of an index, ready to be written; to be called by who holds the writer's lock."""
+def take_snapshot(collection: Collection, state: IndexState, *, journaled: bool = False) -> Snapshot:
+    """Return one moment of an index, ready to be written; to be called by who holds the writer's lock.
+
+    Parameters
+    ----------
+    journaled : bool
+        Whether changes since stand in a journal that is there already: then it must never be missing.
+    """
     parts = collection.state()  # which may compact first
     view = collection.view
     config = {
@@ -57,6 +65,8 @@ def take_snapshot(collection: Collection, state: IndexState) -> Snapshot:
         # As JSON, where dates are marked objects.
         "metadata": json.loads(encode_checked(state.metadata, what="index metadata")),
     }
+    if journaled:
+        config[JOURNALED] = True
     return Snapshot(
         config=config,
         files={name: _to_content(name, part) for name, part in parts.items()},
@@ -146,6 +156,8 @@ def _read_config(snapshot: Snapshot) -> tuple[CollectionConfig, IndexState]:
     fields = config["indexed_fields"]
     if not isinstance(fields, list) or not all(isinstance(name, str) for name in fields):
         raise ValueError(f"indexed_fields is {fields!r}, must be a list of strings")
+    if type(config.get(JOURNALED, False)) is not bool:
+        raise ValueError(f"{JOURNALED} is {config[JOURNALED]!r}, must be true or false")
     if not isinstance(config["metadata"], dict):
         raise ValueError("metadata is no object")
     state = IndexState(

@@ -23,7 +23,7 @@ from zeusdb_vs import (
 )
 from zeusdb_vs import collection as collection_module
 from zeusdb_vs.cli import main
-from zeusdb_vs.storage import BinaryFile, LinesFile, read_snapshot, write_snapshot
+from zeusdb_vs.storage import BinaryFile, LinesFile, Snapshot, read_snapshot, write_snapshot
 
 DERIVED = ("hnsw_index.hnsw.graph", "codes.bin", "fields.bin")
 
@@ -112,6 +112,23 @@ def test_damaged_journal_is_cut(path: Path) -> None:
         index.add(rows(0, 1, 48))
 
 
+@pytest.mark.parametrize("way", ["missing", "empty", "cut"])
+def test_journal_that_has_to_be_there_is_missed(way: str, path: Path) -> None:
+    journal = path / "journal-2.log"
+    if way == "missing":
+        journal.unlink()
+    else:
+        journal.write_bytes(b"" if way == "empty" else journal.read_bytes()[:40])
+    assert "journal-2.log" in verify(path).problems[0]
+    for read in (VectorDatabase().load, VectorDatabase().open):
+        with pytest.raises(JournalDamagedError, match=r"journal-2\.log"):
+            read(path)
+    assert repair(path).records == 200
+    assert verify(path, deep=True).is_ok
+    with VectorDatabase().open(path) as index:
+        assert len(index) == 200
+
+
 def test_repair_waits_for_the_writer(path: Path) -> None:
     with VectorDatabase().open(path), pytest.raises(IndexLockedError):
         repair(path, lock_timeout_s=0)
@@ -126,6 +143,13 @@ def test_nothing_there_is_no_index(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------------- deep
 
 
+def _write_without_journal(path: Path, snapshot: Snapshot) -> None:
+    for journal in path.glob("journal-*"):
+        journal.unlink()
+    del snapshot.config["journaled"]
+    write_snapshot(path, snapshot)
+
+
 def _rewrite(path: Path, change: Callable[[dict[str, dict[str, np.ndarray]]], None]) -> None:
     """Change arrays of a saved index and save it again, every digest right."""
     snapshot = read_snapshot(path)
@@ -135,9 +159,7 @@ def _rewrite(path: Path, change: Callable[[dict[str, dict[str, np.ndarray]]], No
     change(arrays)
     for name, values in arrays.items():
         snapshot.files[name] = BinaryFile(values)
-    for journal in path.glob("journal-*"):
-        journal.unlink()
-    write_snapshot(path, snapshot)
+    _write_without_journal(path, snapshot)
 
 
 def _neighbor_twice(arrays: dict[str, dict[str, np.ndarray]]) -> None:
@@ -179,9 +201,7 @@ def test_deep_check_compares_field_indexes_with_documents(path: Path) -> None:
     texts = list(snapshot.files["metadata.json"].values)
     texts[5] = json.dumps({"n": 77, "kind": "z", "tags": []})
     snapshot.files["metadata.json"] = LinesFile(texts)
-    for journal in path.glob("journal-*"):
-        journal.unlink()
-    write_snapshot(path, snapshot)
+    _write_without_journal(path, snapshot)
     assert verify(path).is_ok
     assert any("fields.bin" in problem for problem in verify(path, deep=True).problems)
 
