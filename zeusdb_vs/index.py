@@ -637,11 +637,12 @@ class HNSWIndex:
         id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         *,
+        ids: str | Iterable[str] | None = None,
         where: Any = None,
         merge: bool = False,
         strict: bool = False,
     ) -> bool | int:
-        """Replace the metadata of one record, or of all that match a filter; the rest of the record stays.
+        """Replace the metadata of one record, of several, or of all that match a filter; the rest stays.
 
         Parameters
         ----------
@@ -649,8 +650,10 @@ class HNSWIndex:
             The record.
         metadata : dict
             The new metadata.
+        ids : str or iterable of str, optional
+            Instead of `id`: the records to change, all at once; ids that are not in the index are skipped.
         where : dict or filter object, optional
-            Instead of `id`: the records to change.
+            Instead of `id`: the records to change; with `ids`, those of them that match.
         merge : bool
             Keep the keys that `metadata` does not have.
         strict : bool
@@ -659,17 +662,23 @@ class HNSWIndex:
         Returns
         -------
         bool or int
-            For `id`: whether there is such a record. For `where`: how many records were changed.
+            For `id`: whether there is such a record. For `ids` and `where`: how many records were changed.
         """
         document = check_document(metadata, what="metadata")  # type: ignore[arg-type]
         check_bool(merge, "merge")
-        if (id is None) == (where is None):
-            raise ArgumentTypeError("update_metadata takes the id of a record or where=, one of the two")
+        if (id is None) == (where is None and ids is None):
+            raise ArgumentTypeError("update_metadata takes the id of a record, or ids= or where= or both of these")
+        names = None if ids is None else [ids] if isinstance(ids, str) else check_str_list(ids, "ids")
         with self._writing() as view:
             if id is not None:
                 slots = [slot] if (slot := find_slot(view, id)) >= 0 else []
-            else:
+            elif names is None:
                 slots = matching_slots(view, where, strict=strict).tolist()
+            else:
+                slots = found_slots(view, names)
+                if where is not None:
+                    matching = set(matching_slots(view, where, strict=strict).tolist())
+                    slots = [slot for slot in slots if slot in matching]
             old = view.records.metadata
             new = [{**old(slot), **document} if merge else document for slot in slots]
             self._replace_metadata(view, slots, new)
