@@ -425,6 +425,7 @@ class Collection:
         self._ids.withdraw(first, claimed, stop)
         dead = np.arange(first, stop, dtype=np.int32)
         self._records.forget(dead.astype(np.int64))
+        self._fields.forget(dead[dead < len(self._fields)])
         if self._graph is not None:
             self._vectors.encode()
             self._graph.skip(stop)
@@ -454,6 +455,7 @@ class Collection:
         if self._graph is not None:
             self._graph.repair(dead, self._ids.live, self._describe(), self._scratches)
         self._records.forget(dead.astype(np.int64))
+        self._fields.forget(dead)
         self._publish(self.view.n)
 
     def update(
