@@ -667,7 +667,9 @@ class HNSWIndex:
         document = check_document(metadata, what="metadata")  # type: ignore[arg-type]
         check_bool(merge, "merge")
         if (id is None) == (where is None and ids is None):
-            raise ArgumentTypeError("update_metadata takes the id of a record, or ids= or where= or both of these")
+            raise ArgumentTypeError(
+                "update_metadata takes the id of a record, or ids= or where= or both of these"
+            )
         names = None if ids is None else [ids] if isinstance(ids, str) else check_str_list(ids, "ids")
         with self._writing() as view:
             if id is not None:
