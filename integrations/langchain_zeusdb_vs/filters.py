@@ -143,8 +143,9 @@ class ZeusDBTranslator(Visitor):
     def visit_structured_query(self, structured_query: StructuredQuery) -> tuple[str, dict[str, Any]]:
         """Return the text to search for and the keyword arguments of the search."""
         narrowed = both(self.base_filter, structured_query)
-        restricts = narrowed.tree is not None or bool(narrowed.predicates)
-        return structured_query.query, {"filter": narrowed} if restricts else {}
+        if narrowed == EVERYTHING:
+            return structured_query.query, {}
+        return structured_query.query, {"filter": narrowed if narrowed.predicates else narrowed.tree}
 
 
 def translate(expression: FilterDirective) -> zeusdb_vs.Filter:

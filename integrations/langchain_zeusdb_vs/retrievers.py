@@ -18,10 +18,13 @@ from langchain_core.runnables.config import get_config_list
 from langchain_core.vectorstores import VectorStoreRetriever
 from pydantic import model_validator
 
+from langchain_zeusdb_vs.core import refuse_unknown
 from langchain_zeusdb_vs.embedders import name_of
 from langchain_zeusdb_vs.filters import both, read_filter
-from langchain_zeusdb_vs.searching import SearchMixin
+from langchain_zeusdb_vs.searching import OPTIONS, SearchMixin
 
+_OWN = ("k", "filter", "score_threshold", "score_key", "search_type", "search_kwargs")
+_SEARCH_KWARGS = (*OPTIONS, "score_threshold", "fetch_k", "lambda_mult")
 _THRESHOLD_SEARCH = "similarity_score_threshold"
 
 
@@ -68,10 +71,16 @@ class ZeusDBRetriever(VectorStoreRetriever):
     @classmethod
     def validate_search_type(cls, values: dict[str, Any]) -> Any:
         """Check the arguments when the retriever is made, not when it is first asked."""
+        # pydantic drops what it does not know: a misspelt filter would show everything.
+        unknown = {name: value for name, value in values.items() if name not in cls.model_fields}
+        refuse_unknown(unknown, _OWN, "a retriever")
+        search_kwargs = values.get("search_kwargs") or {}
+        unknown = {name: value for name, value in search_kwargs.items() if name not in _SEARCH_KWARGS}
+        refuse_unknown(unknown, _SEARCH_KWARGS, "search_kwargs")
         search_type = values.get("search_type", "similarity")
         if search_type not in cls.allowed_search_types:
             raise ValueError(f"search_type is one of {cls.allowed_search_types}, got {search_type!r}")
-        threshold = (values.get("search_kwargs") or {}).get("score_threshold", values.get("score_threshold"))
+        threshold = search_kwargs.get("score_threshold", values.get("score_threshold"))
         if search_type == _THRESHOLD_SEARCH and threshold is None:
             raise ValueError(f"search_type={_THRESHOLD_SEARCH!r} needs score_threshold, from 0 to 1")
         if threshold is not None and search_type == "mmr":

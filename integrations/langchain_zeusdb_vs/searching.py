@@ -40,7 +40,7 @@ Scored = list[tuple[Document, float]]
 Vector = NDArray[np.float32]
 Answer = TypeVar("Answer")
 
-_OPTIONS = ("k", "filter", "ef_search", "exact", "max_distance", "score_key")
+OPTIONS = ("k", "filter", "ef_search", "exact", "max_distance", "score_key")
 _GIVEN = "the embedding given"
 _FIRST_LOOK = 64
 _LAST_LOOK = 4_096
@@ -405,8 +405,8 @@ class SearchMixin(StoreBase):
         """Check the arguments of a search; what the engine checks is left to it, where there is an index."""
         self._check_open()
         if options:
-            unknown = {name: value for name, value in options.items() if name not in _OPTIONS}
-            refuse_unknown(unknown, _OPTIONS, "a search")
+            unknown = {name: value for name, value in options.items() if name not in OPTIONS}
+            refuse_unknown(unknown, OPTIONS, "a search")
         score_key = options.get("score_key")
         if score_key is not None:
             check_text(score_key, "score_key")

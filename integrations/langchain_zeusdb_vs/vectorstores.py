@@ -186,7 +186,9 @@ class ZeusDBVectorStore(SearchMixin):
         **kwargs: Any,
     ) -> StrList:
         """As `add_texts`, without holding up the event loop. Cancelled, it stores all or nothing."""
-        batch = self._read_batch(texts, metadatas, ids, on_error, kwargs)
+        # Iterables are read here, for they may belong to this thread; checking them takes longer.
+        columns = _listed(texts), _listed(metadatas), _listed(ids)
+        batch = await run_in_executor(None, self._read_batch, *columns, on_error, kwargs)
         if not batch.texts:
             return []
         vectors = await self._aembed_documents(batch.texts, self._batch_of(batch_size))
@@ -230,7 +232,8 @@ class ZeusDBVectorStore(SearchMixin):
         **kwargs: Any,
     ) -> StrList:
         """As `add_embeddings`, without holding up the event loop."""
-        batch = self._read_batch(texts, metadatas, ids, on_error, kwargs)
+        columns = _listed(texts), _listed(metadatas), _listed(ids)
+        batch = await run_in_executor(None, self._read_batch, *columns, on_error, kwargs)
         vectors = await run_in_executor(None, as_matrix, embeddings, len(batch.texts), "embeddings")
         return await run_in_executor(None, self._store, batch, vectors) if batch.texts else []
 
@@ -291,10 +294,12 @@ class ZeusDBVectorStore(SearchMixin):
         if index is None:
             check_filter(condition)
             return 0
-        if names is None and not condition.predicates:
-            return int(index.update_metadata(where=condition.tree or {}, metadata=patch, merge=not replace))
-        chosen = self._chosen(index, names, filter)
-        return sum(bool(index.update_metadata(name, patch, merge=not replace)) for name in chosen)
+        if condition.predicates:
+            names, where = self._chosen(index, names, filter), None
+        else:
+            # An empty dict is for the engine to refuse.
+            where = {} if names is None and condition.tree is None else condition.tree
+        return int(index.update_metadata(metadata=patch, ids=names, where=where, merge=not replace))
 
     async def aupdate_metadata(
         self,
@@ -919,6 +924,12 @@ class _Batch:
 
     def __init__(self, texts: StrList, metadatas: list[Mapping[str, Any]], ids: StrList, skip: bool) -> None:
         self.texts, self.metadatas, self.ids, self.skip = texts, metadatas, ids, skip
+
+
+def _listed(values: Any) -> Any:
+    """Return an iterable read to its end; what is none of the kind is left for the checks to name."""
+    is_plain = values is None or isinstance(values, str | Mapping | Sequence)
+    return list(values) if isinstance(values, Iterable) and not is_plain else values
 
 
 def _column(values: Iterable[Any] | None, name: str, count: int) -> list[Any]:

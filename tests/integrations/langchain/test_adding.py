@@ -135,6 +135,10 @@ def test_update_metadata_embeds_nothing(store: ZeusDBVectorStore) -> None:
     assert store.update_metadata({"only": 1}, filter=lambda d: d.metadata["n"] == 3, replace=True) == 1
     assert store.count({"k": "y"}) == 2 and store.count({"only": 1}) == 1
     assert (model.documents_embedded, store.get(include=["embeddings"])["embeddings"][0].tolist()) == before
+    assert store.update_metadata({"z": 1}, ids=["a", "b"], filter={"n": 2}) == 1
+    assert store.update_metadata({"z": 2}, ids=[]) == 0 and store.count({"z": 1}) == 1
+    with pytest.raises(MetadataError):
+        store.update_metadata({"z": {1, 2}}, ids=["a", "b"])
     with pytest.raises(ConfigurationError):
         store.update_metadata({"a": 1})
     with pytest.raises(FilterError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -121,6 +122,37 @@ async def test_twenty_searches_do_not_hold_up_the_loop(large: ZeusDBVectorStore,
         if attempts[-1] <= STALL_S:
             return
     pytest.fail(f"p99 of the loop's lateness: {attempts}")
+
+
+async def test_a_large_batch_does_not_hold_up_the_loop_either() -> None:
+    store = ZeusDBVectorStore(None, dim=16)
+    vectors = np.random.default_rng(0).standard_normal((8_000, 16)).tolist()
+
+    async def add() -> None:
+        for _ in range(3):
+            await store.aadd_embeddings([f"text {i}" for i in range(8_000)], vectors, [{"n": 1}] * 8_000)
+
+    attempts = []
+    for _ in range(3):
+        attempts.append(float(np.percentile(await _lateness([asyncio.create_task(add())]), 99)))
+        if attempts[-1] <= STALL_S:
+            return
+    pytest.fail(f"p99 of the loop's lateness: {attempts}")
+
+
+async def test_generators_are_read_on_the_loops_thread() -> None:
+    threads = set()
+
+    def texts() -> Iterator[str]:
+        for number in range(3):
+            threads.add(threading.get_ident())
+            yield f"text {number}"
+
+    store = ZeusDBVectorStore(AsyncOnly())
+    await store.aadd_texts(texts(), ({"n": i} for i in range(3)), ids=(i for i in range(3)))
+    assert threads == {threading.get_ident()} and store.count() == 3
+    with pytest.raises(TypeError):
+        await store.aadd_texts(["a"], filters=1)
 
 
 async def test_a_cancelled_write_is_all_or_nothing() -> None:

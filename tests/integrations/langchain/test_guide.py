@@ -5,7 +5,10 @@ from __future__ import annotations
 import doctest
 import importlib
 import inspect
+import os
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import langchain_zeusdb_vs
@@ -61,6 +64,23 @@ def test_every_call_has_an_async_twin() -> None:
         "as_retriever", "as_self_query_retriever", "from_chroma", "from_existing_index", "from_faiss",
         "from_inmemory", "get_vector_count", "info", "load_index", "load_local", "save_index", "save_local",
     }  # fmt: skip
+
+
+def test_without_langchain_the_import_names_the_command() -> None:
+    code = (
+        "import sys; sys.modules['langchain_core'] = None\n"
+        "try: import langchain_zeusdb_vs\n"
+        "except ImportError as error: print(error)"
+    )
+    search_path = os.pathsep.join(str(ROOT / part) for part in (".", "integrations"))
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": search_path},
+    )
+    assert "pip install 'zeusdb-vs[langchain]'" in run.stdout
 
 
 def test_the_package_is_typed_and_documented() -> None:

@@ -138,14 +138,15 @@ def test_mmr_is_that_of_langchain_core(
 
 
 def _value_of(query: Any, vectors: Any, picked: list[int], row: int, lambda_mult: float) -> float:
-    def cosine(a: Any, b: Any) -> float:
-        a, b = a.astype(np.float64), b.astype(np.float64)
-        return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
-
     if not picked:
-        return cosine(query, vectors[row])
-    redundancy = max(cosine(vectors[row], vectors[other]) for other in picked)
-    return lambda_mult * cosine(query, vectors[row]) - (1 - lambda_mult) * redundancy
+        return _cosine(query, vectors[row])
+    redundancy = max(_cosine(vectors[row], vectors[other]) for other in picked)
+    return lambda_mult * _cosine(query, vectors[row]) - (1 - lambda_mult) * redundancy
+
+
+def _cosine(one: Any, other: Any) -> float:
+    one, other = one.astype(np.float64), other.astype(np.float64)
+    return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
 
 
 def test_mmr_of_a_zero_vector_is_similar_to_nothing() -> None:
@@ -171,10 +172,10 @@ async def test_mmr_searches_choose_among_the_nearest(space: str) -> None:
         ).invoke("q7"),
     ):
         assert [document.id for document in found] == expected
-    # Larger means nearer: the peers that invert it give the most diverse here.
-    assert [d.id for d in store.max_marginal_relevance_search("q7", k=6, lambda_mult=1.0)] == [
-        d.id for d in store.similarity_search("q7", k=6)
-    ] or space in ("l2", "l1", "dot")
+    # A larger lambda means nearer: peers that have it the other way round give the most diverse here.
+    nearest_of_20 = sorted(nearest, key=lambda row: -_cosine(vectors[7], vectors[row]))[:6]
+    found = store.max_marginal_relevance_search("q7", k=6, fetch_k=20, lambda_mult=1.0)
+    assert [document.id for document in found] == [str(row) for row in nearest_of_20]
 
 
 # ------------------------------------------------------------------------------------------------ batches
@@ -294,6 +295,12 @@ def test_thresholds_in_every_spelling() -> None:
         store.as_retriever(search_type="nearest")
     with pytest.raises(TypeError, match="did you mean 'filter'"):
         store.as_retriever().invoke("q1", filters={"n": 1})
+
+
+@pytest.mark.parametrize("misspelt", [{"filters": {"n": 1}}, {"search_kwargs": {"filters": {"n": 1}}}])
+def test_a_misspelt_filter_is_no_retriever(misspelt: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="'filters'; did you mean 'filter'"):
+        ZeusDBVectorStore(WordEmbeddings()).as_retriever(**misspelt)
 
 
 def test_retriever_says_what_it_asks() -> None:
