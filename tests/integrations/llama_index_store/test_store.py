@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import os
 import pickle
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -227,6 +232,9 @@ def test_an_index_given_must_be_as_said() -> None:
 def test_a_store_in_memory_says_why_it_does_not_pickle(store) -> None:
     with pytest.raises(TypeError, match="memory"):
         pickle.dumps(store)
+    with pytest.raises(TypeError, match="memory"):
+        copy.deepcopy(store)
+    assert copy.copy(store).client is store.client
     assert pickle.loads(pickle.dumps(ZeusDBVectorStore(space="dot"))).space == "dot"
 
 
@@ -262,6 +270,36 @@ def test_the_upper_folders_are_namespaces() -> None:
     assert not (folder / "__init__.py").exists()
     assert not (folder / "vector_stores" / "__init__.py").exists()
     assert (folder / "vector_stores" / "zeusdb_vs" / "py.typed").exists()
+
+
+def test_without_the_framework_the_error_names_the_command() -> None:
+    program = """
+        import sys
+        sys.modules["llama_index.core"] = None
+        try:
+            import llama_index.vector_stores.zeusdb_vs
+        except ImportError as error:
+            assert "pip install 'zeusdb-vs[llama-index]'" in str(error)
+            sys.exit(7)
+    """
+    root = Path(zeusdb_vs.__file__).parents[1]
+    paths = os.pathsep.join([str(root), str(root / "integrations")])
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], env={**os.environ, "PYTHONPATH": paths}, check=False
+    )
+    assert done.returncode == 7
+
+
+def test_importing_the_adapter_compiles_nothing() -> None:
+    program = "import sys, llama_index.vector_stores.zeusdb_vs; sys.exit('numba' in sys.modules)"
+    root = Path(zeusdb_vs.__file__).parents[1]
+    paths = os.pathsep.join([str(root), str(root / "integrations")])
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": paths}, check=False
+        ).returncode
+        == 0
+    )
 
 
 def test_index_nodes_are_stored_like_others() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -819,6 +820,13 @@ class ZeusDBVectorStore(BasePydanticVectorStore):
     def __getstate__(self) -> dict[str, Any]:
         """Return the configuration and the index, which pickles by its directory or says why it does not."""
         return {"configuration": self._configuration(), "index": self._index}
+
+    def __deepcopy__(self: Store, memo: dict[int, Any] | None = None) -> Store:
+        """Return what a pickle would bring to another process; a store in memory says why it has no deep copy."""
+        state = {**self.__getstate__(), "index": copy.deepcopy(self._index, memo)}
+        other = type(self).__new__(type(self))
+        other.__setstate__(state)
+        return other
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         configuration = dict(state["configuration"])
