@@ -785,7 +785,9 @@ class Collection:
             matching = view.everything()
         totals = threading.Lock()
         last_resort = scan_plan(k, view.rerank)
-        room = max(chosen.capacity, chosen.ef, chosen.depth, last_resort.depth, k)
+        room = max(chosen.capacity, chosen.ef, chosen.depth, k)
+        if chosen.path not in ("exact", "scan"):
+            room = max(room, last_resort.depth)
 
         def piece(start: int, stop: int) -> None:
             scratch = view.scratches.take(view.n, room, k)
