@@ -361,24 +361,31 @@ class Reader:
         StorageError
             As when opening; what was read before stays.
         """
+        with storage_errors("reading", self.directory):
+            return self._reload()
+
+    def _reload(self) -> bool:
         manifest = read_manifest(self.directory)
         if (manifest.generation, manifest.index_uuid) == (self.generation, self._index_uuid):
             try:
-                with (
-                    storage_errors("reading", self.directory),
-                    JournalReplay(self.directory, self.generation, self._index_uuid) as replay,
-                ):
-                    if replay.calls == self._calls:
-                        return False
-                    if replay.calls > self._calls:
-                        apply_journal(replay, self.collection, self.state, skip=self._calls)
-                        self._calls = replay.calls
-                        return True
-            except (JournalDamagedError, IndexNotFoundError, FileNotFoundError):
+                if (is_new := self._read_on()) is not None:
+                    return is_new
+            except (JournalDamagedError, FileNotFoundError):
                 # A checkpoint may have gone through meanwhile; if not, reading all raises this again.
                 pass
         self._read()
         return True
+
+    def _read_on(self) -> bool | None:
+        """Take in the calls that the journal has gained; None where it is not the one that was read."""
+        with JournalReplay(self.directory, self.generation, self._index_uuid) as replay:
+            if replay.calls < self._calls:
+                return None
+            is_new = replay.calls > self._calls
+            if is_new:
+                apply_journal(replay, self.collection, self.state, skip=self._calls)
+                self._calls = replay.calls
+            return is_new
 
 
 def apply_journal(replay: JournalReplay, collection: Collection, state: IndexState, *, skip: int = 0) -> int:

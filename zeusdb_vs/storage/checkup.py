@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
@@ -13,9 +14,13 @@ from zeusdb_vs.storage.journal import Journal
 from zeusdb_vs.storage.lock import DirectoryLock
 from zeusdb_vs.storage.manifest import Manifest, parse_manifest, read_manifest_bytes
 from zeusdb_vs.storage.replay import JournalReplay
-from zeusdb_vs.storage.snapshot import DEFAULT_LOCK_TIMEOUT_S, read_snapshot
-
-_MAX_ATTEMPTS = 20
+from zeusdb_vs.storage.snapshot import (
+    DEFAULT_LOCK_TIMEOUT_S,
+    LEAST_READ_ATTEMPTS,
+    READ_PATIENCE_S,
+    read_snapshot,
+    saved_too_fast,
+)
 
 
 @dataclass(slots=True)
@@ -68,8 +73,10 @@ def read_with_journal(
     with storage_errors("reading", path):
         directory = existing_directory(path)
         attempt = 0
+        until = time.monotonic() + READ_PATIENCE_S
         while True:
             attempt += 1
+            is_last = attempt >= LEAST_READ_ATTEMPTS and time.monotonic() > until
             before = read_manifest_bytes(directory)
             snapshot = read_snapshot(
                 directory, mmap=mmap, verify=verify, rebuildable=rebuildable, private=private
@@ -80,10 +87,12 @@ def read_with_journal(
                 replay = JournalReplay(directory, manifest.generation, manifest.index_uuid, repair=repair)
             except (JournalDamagedError, FileNotFoundError):
                 # A checkpoint may have removed the journal; then the manifest is another one by now.
-                if attempt == _MAX_ATTEMPTS or read_manifest_bytes(directory) == before:
+                if read_manifest_bytes(directory) == before:
                     raise
+                if is_last:
+                    raise saved_too_fast(directory, attempt) from None
                 continue
-            if attempt == _MAX_ATTEMPTS or read_manifest_bytes(directory) == before:
+            if is_last or read_manifest_bytes(directory) == before:
                 return snapshot, replay
             replay.close()
 

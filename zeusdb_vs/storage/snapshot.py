@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,9 @@ from zeusdb_vs.storage.manifest import (
 DEFAULT_LOCK_TIMEOUT_S = 10.0
 
 _CONTENT_OF_KIND: dict[Kind, type] = {Kind.BINARY: BinaryFile, Kind.JSON: JsonFile, Kind.LINES: LinesFile}
-_MAX_READ_ATTEMPTS = 20
+# Reading starts over when a save has gone through meanwhile: at least so often, and for so long.
+LEAST_READ_ATTEMPTS = 20
+READ_PATIENCE_S = 5.0
 
 # ------------------------------------------------------------ writing
 
@@ -323,7 +326,8 @@ def read_snapshot(
     with storage_errors("reading", path):
         directory = existing_directory(path)
         data = read_manifest_bytes(directory)
-        for attempt in range(_MAX_READ_ATTEMPTS):
+        until = time.monotonic() + READ_PATIENCE_S
+        for attempt in count():
             try:
                 reader = _Reader(directory, parse_manifest(data, directory), mmap, verify, private)
                 snapshot = reader.read(rebuildable)
@@ -333,11 +337,21 @@ def read_snapshot(
             except CorruptIndexError:
                 # A save that committed meanwhile has moved its own files over those of the manifest in hand.
                 again = read_manifest_bytes(directory)
-                if again == data or attempt == _MAX_READ_ATTEMPTS - 1:
+                if again == data:
                     raise
                 data = again
-            time.sleep(0.001 * attempt)
-        raise AssertionError("the last attempt returns or raises")
+            if attempt >= LEAST_READ_ATTEMPTS and time.monotonic() > until:
+                raise saved_too_fast(directory, attempt + 1)
+            # Not longer from time to time: what is waited for is a gap between saves.
+            time.sleep(0.001 * (attempt % 8))
+        raise AssertionError("an attempt returns or raises")
+
+
+def saved_too_fast(directory: Path, attempts: int) -> StorageError:
+    """Return the error of a reader that saves have overtaken again and again."""
+    return StorageError(
+        f"{directory} is saved to faster than it can be read: {attempts} attempts were overtaken; try again"
+    )
 
 
 class _Reader:
