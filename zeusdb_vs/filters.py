@@ -12,7 +12,6 @@ Errors name the path to the part at fault, as in ``$and[2].price.$gt``.
 
 from __future__ import annotations
 
-import marshal
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any, Final
@@ -76,9 +75,9 @@ _GROUPS: Final = (*_LIST_GROUPS, "$not")
 _OPERATORS: Final = (*_BARE, "is_missing", *_DOLLAR, "$between", "$not")
 
 _MAX_KNOWN = 256
-_MAX_KNOWN_BYTES = 4096
-_KNOWN: dict[bytes, Filter] = {}
-"""Trees of filters parsed lately: programs ask with the same few filters, and parsing one costs as much as a narrow
+_MAX_KNOWN_PARTS = 256
+_KNOWN: dict[tuple[Any, ...], Filter] = {}
+"""Trees of small filters parsed lately: programs ask with the same few, and parsing one costs as much as a narrow
 search."""
 _PLAIN_TYPES: Final = frozenset({str, int, float, bool, type(None)})
 
@@ -102,10 +101,10 @@ def parse_filter(filter: Mapping[str, Any] | Filter) -> Filter:
         An operator or ``$key`` is unknown, an operand has the wrong type, or a limit is broken: groups nested
         more than `MAX_DEPTH` deep, or more than `MAX_TERMS` terms.
     """
-    key = b""
+    key = None
     if type(filter) is dict:
         key = _key_of(filter)
-        known = _KNOWN.get(key)
+        known = None if key is None else _KNOWN.get(key)
         if known is not None:
             return known
     if isinstance(filter, Filter):
@@ -116,41 +115,43 @@ def parse_filter(filter: Mapping[str, Any] | Filter) -> Filter:
             "write {'field': value} or {'field': {'operator': value}}"
         )
     tree = _Parser().mapping(filter, "", 0)
-    # Equal bytes before and after: no other thread has changed the filter while it was read.
-    if 0 < len(key) <= _MAX_KNOWN_BYTES and _is_plain(filter) and _key_of(filter) == key:
+    # The same before and after: no other thread has changed the filter while it was read.
+    if key is not None and _key_of(filter) == key:
         if len(_KNOWN) >= _MAX_KNOWN:
             _KNOWN.clear()
         _KNOWN[key] = tree
     return tree
 
 
-def _key_of(filter: Any) -> bytes:
-    """Return bytes that tell plain filters apart, b"" for what has none; nothing ever reads them back.
+def _key_of(filter: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """Return what tells plain filters apart, types included: 1, 1.0 and True are three, though Python calls them equal.
 
-    Marshalled, for that is a tenth of the time of parsing and keeps apart what Python calls equal: 1, 1.0 and True, the
-    order of keys, tuple and list.
+    None for large ones, and for those that hold anything but plain values.
     """
-    try:
-        return marshal.dumps(filter)
-    except ValueError:  # holds a date, a filter object, anything foreign
-        return b""
-
-
-def _is_plain(filter: Mapping[str, Any]) -> bool:
-    """Whether a filter holds plain values only: of NumPy's scalars the bytes do not tell the type."""
+    key: list[Any] = []
     waiting: list[Any] = [filter]
-    for _ in range(_MAX_KNOWN_BYTES):
-        if not waiting:
-            return True
+    while waiting:
         value = waiting.pop()
-        if type(value) is dict:
-            waiting += value.keys()
+        kind = type(value)
+        key.append(kind)
+        if kind in _PLAIN_TYPES:
+            key.append(value)
+            continue
+        if kind is not dict and kind is not list and kind is not tuple:
+            return None
+        # Hostile input may share one dict in a million places.
+        if len(key) + len(waiting) + 2 * len(value) > _MAX_KNOWN_PARTS:
+            return None
+        key.append(len(value))
+        if kind is dict:
+            for name in value:
+                if type(name) is not str:
+                    return None
+                key.append(name)
             waiting += value.values()
-        elif type(value) in (list, tuple):
+        else:
             waiting += value
-        elif type(value) not in _PLAIN_TYPES:
-            return False
-    return False
+    return tuple(key)
 
 
 class _Parser:
