@@ -192,7 +192,7 @@ def test_records_of_others_are_text_nodes() -> None:
 
 def test_an_unknown_type_says_how_to_make_it_known() -> None:
     index = VectorDatabase().create("hnsw", dim=1)
-    index.add({"id": "a", "vector": [1.0], "payload": {"llama_index": {"type": "elsewhere.Node"}}})
+    index.add({"id": "a", "vector": [1.0], "payload": {"llama_index.type": "elsewhere.Node"}})
     with pytest.raises(ConfigurationError, match=r"'a' is of the type 'elsewhere.Node'.*register_node_type"):
         ZeusDBVectorStore.from_client(index).get_nodes()
 

@@ -32,7 +32,6 @@ from llama_index.vector_stores.zeusdb_vs.filters import (
     translate,
 )
 from llama_index.vector_stores.zeusdb_vs.nodes import (
-    PAYLOAD_KEY,
     REF_DOC_FIELD,
     TYPE_FIELD,
     decode_node,
@@ -557,8 +556,7 @@ class ZeusDBVectorStore(BasePydanticVectorStore):
         chosen = [record_id for record_id, _ in index.list(len(index))]
         for first in range(0, len(chosen), PAGE):
             for record in index.get_records(chosen[first : first + PAGE], include=("payload",)):
-                extras = (record["payload"] or {}).get(PAYLOAD_KEY) or {}
-                if (ref_doc_id := extras.get("ref_doc_id")) is not None:
+                if (ref_doc_id := (record["payload"] or {}).get(REF_DOC_FIELD)) is not None:
                     documents.setdefault(ref_doc_id, []).append(record["id"])
         return documents
 
@@ -966,7 +964,7 @@ def _columns_of(nodes: Sequence[BaseNode]) -> dict[str, list[Any]]:
         vectors.append(node.embedding)
         metadatas.append(node.metadata)
         texts.append(text)
-        payloads.append({PAYLOAD_KEY: extras})
+        payloads.append(extras)
     return columns
 
 

@@ -3,12 +3,13 @@
 A record keeps the node's id, text and metadata as its own, so that other programs read and filter them. What only
 LlamaIndex knows lies in the payload under ``"llama_index"``::
 
-    {"type": "TextNode", "ref_doc_id": "doc-1", "fields": [{"relationships": [...], "end_char_idx": 812}]}
+    {"llama_index.type": "TextNode", "llama_index.ref_doc_id": "doc-1",
+     "llama_index": [{"relationships": [...], "end_char_idx": 812}]}
 
-`type` and `ref_doc_id` are what filters and deletions ask for. The fields that are not as their class has them by
-default lie inside a list: of a list the index's field columns keep a digest, not every path within. Relationships are
-one flat list, two entries for each, ``"SOURCE|4|its hash|its id"`` and its metadata or null, because every value costs
-time at every add and every read.
+Type and document are what filters and deletions ask for. The fields that are not as their class has them by default lie
+inside a list: of a list the index's field columns keep a digest, not every path within. For the same reason the keys
+are not nested, and relationships are one flat list, two entries for each, ``"SOURCE|4|its hash|its id"`` and its
+metadata or null: each level and each value costs time at every add and every read.
 
 Core's own JSON form is not used, for it loses data: media bytes, the type of documents, objects of index nodes.
 """
@@ -49,6 +50,7 @@ _OWN_COLUMNS = ("id_", "embedding", "metadata", "text")
 """Fields that a record keeps elsewhere than among the fields of its payload."""
 _OBJECT_TYPES: dict[Any, Any] = {member.value: member for member in ObjectType}
 _RELATIONSHIPS = dict(NodeRelationship.__members__)
+_RELATED_NAMES = set(RelatedNodeInfo.model_fields)
 _BAR = "|"
 _MANY = "*"
 """Before the name of a relationship that is a list of nodes."""
@@ -67,6 +69,7 @@ class _NodeType:
     factories: tuple[tuple[str, Callable[[], Any]], ...]
     fields: tuple[tuple[str, Any], ...]
     """Those that go among the payload's fields, each with what it is by default; that is never handed out."""
+    names: set[str]
     has_text: bool
     has_private: bool
 
@@ -87,6 +90,7 @@ class _NodeType:
             constants,
             tuple(factories),
             tuple(fields),
+            set(constants),
             "text" in constants,
             bool(node_class.__private_attributes__),
         )
@@ -95,15 +99,15 @@ class _NodeType:
         """Make a node of checked values; pydantic's validation would cost more than the whole search."""
         if self.has_private:
             return self.cls.model_construct(**values)
-        node: BaseNode = _construct(self.cls, values)
+        node: BaseNode = _construct(self.cls, values, self.names)
         return node
 
 
-def _construct(cls: type[BaseModel], values: dict[str, Any]) -> Any:
+def _construct(cls: type[BaseModel], values: dict[str, Any], names: set[str]) -> Any:
     """Do what pydantic's `model_construct` does for a model without private attributes, in a hundredth of its time."""
     model = _new(cls)
     _set_dict(model, values)
-    _set_fields_set(model, set(values))
+    _set_fields_set(model, names.copy())
     _set_extra(model, None)
     _set_private(model, None)
     return model
@@ -165,7 +169,7 @@ def non_text_types() -> list[str]:
 
 
 def encode_node(node: BaseNode) -> tuple[str | None, Plain]:
-    """Return the text of a node and what its record's payload holds under ``"llama_index"``.
+    """Return the text of a node and the payload of its record.
 
     Raises
     ------
@@ -177,10 +181,10 @@ def encode_node(node: BaseNode) -> tuple[str | None, Plain]:
         register_node_type(type(node))
         name = _NAMES[type(node)]
     known = _TYPES[name]
-    extras: Plain = {"type": name}
+    extras: Plain = {TYPE_FIELD: name}
     ref_doc_id = ref_doc_id_of(node)
     if ref_doc_id is not None:
-        extras["ref_doc_id"] = ref_doc_id
+        extras[REF_DOC_FIELD] = ref_doc_id
     values = node.__dict__
     fields: Plain = {}
     for field, default in known.fields:
@@ -188,7 +192,7 @@ def encode_node(node: BaseNode) -> tuple[str | None, Plain]:
         if value != default:
             fields[field] = _encode_field(field, value)
     if fields:
-        extras["fields"] = [fields]
+        extras[PAYLOAD_KEY] = [fields]
     return _text_of(node, known), extras
 
 
@@ -314,23 +318,20 @@ def decode_node(
     ConfigurationError
         The node is of a type that this program does not know; `register_node_type` makes it known.
     """
-    extras = None if payload is None else payload.get(PAYLOAD_KEY)
-    if extras is None:
-        extras = {}
-    return _decode(record_id, text, metadata, extras, embedding)
+    return _decode(record_id, text, metadata, {} if payload is None else payload, embedding)
 
 
 def _decode(
     node_id: str, text: str | None, metadata: dict[str, Any], extras: Mapping[str, Any], embedding: Any
 ) -> BaseNode:
-    name = extras.get("type")
+    name = extras.get(TYPE_FIELD)
     known = _DEFAULT_TYPE if name is None else _TYPES.get(name)
     if known is None:
         raise ConfigurationError(
             f"node {node_id!r} is of the type {name!r}, which is not known here; "
             "call register_node_type(its class) first"
         )
-    stored = extras.get("fields")
+    stored = extras.get(PAYLOAD_KEY)
     fields: Plain = stored[0] if stored else {}
     values = known.constants.copy()
     for field, factory in known.factories:
@@ -365,6 +366,7 @@ def _decode_relationships(flat: list[Any], _text: str | None) -> dict[Any, Any]:
                     "metadata": {} if metadata is None else metadata,
                     "hash": digest,
                 },
+                _RELATED_NAMES,
             )
         known = _RELATIONSHIPS.get(name)
         if known is not None:
@@ -395,7 +397,7 @@ def _resource_of(plain: Mapping[str, Any], text: str | None) -> MediaResource:
         values["path"] = Path(values["path"])
     if values["url"] is not None:
         values["url"] = AnyUrl(values["url"])
-    resource: MediaResource = _construct(MediaResource, values)
+    resource: MediaResource = _construct(MediaResource, values, set(values))
     return resource
 
 
