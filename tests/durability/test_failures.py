@@ -1,6 +1,6 @@
 """ENOSPC, EIO and EACCES at operations on the disk of a life: what was acknowledged is there afterwards.
 
-``ZEUSDB_VS_FAULT_STEP=1`` tries every operation, a third of a minute; by default each kind tries one in four.
+``ZEUSDB_VS_FAULT_STEP=1`` tries every operation, some 40 s; by default each kind tries one in four.
 """
 
 from __future__ import annotations
