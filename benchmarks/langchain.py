@@ -1,8 +1,8 @@
 """What the LangChain adapter costs above the engine, beside FAISS, Chroma and InMemoryVectorStore.
 
-    PYTHONPATH=.:integrations python -m benchmarks.langchain [--count 10000] [--write]
+    python -m benchmarks.langchain [--count 10000] [--write]
 
-Embeddings are looked up in a table, so what is timed is the store. Rivals that are not installed are left out. With
+Embeddings are looked up, so what is timed is the store. Rivals that are not installed (``[peers]``) are left out. With
 `--write` the tables go to ``benchmarks/results/langchain.md``.
 """
 
