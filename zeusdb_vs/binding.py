@@ -35,7 +35,13 @@ from zeusdb_vs.storage import (
     read_with_journal,
     write_snapshot,
 )
-from zeusdb_vs.storage.directory import as_path, committed_manifest, prepare_directory, storage_errors
+from zeusdb_vs.storage.directory import (
+    as_path,
+    committed_manifest,
+    existing_directory,
+    prepare_directory,
+    storage_errors,
+)
 from zeusdb_vs.storage.manifest import MANIFEST
 
 Lock = AbstractContextManager[bool]
@@ -161,6 +167,10 @@ class Binding:
         self._next_attempt = 1.0
         self._is_wanted = False
         collection.binding = self
+
+    def is_at(self, path: str | os.PathLike[str]) -> bool:
+        """Return whether a path leads to this directory."""
+        return os.path.realpath(as_path(path)) == str(self.directory)
 
     # ------------------------------------------------------------------------------------------ writing
 
@@ -336,7 +346,8 @@ class Reader:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, mmap: bool, verify: bool) -> None:
-        self.directory = Path(os.path.realpath(path))
+        with storage_errors("opening", path):
+            self.directory = existing_directory(path)
         self._mmap = mmap
         self._verify = verify
         self._read()

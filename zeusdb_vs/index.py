@@ -810,13 +810,13 @@ class HNSWIndex:
 
         Raises
         ------
-        ConfigurationError
+        ArgumentTypeError
             There is no path, and the index has no directory of its own.
         StorageError
             Of the class that says what stands in the way; what was saved before is untouched.
         """
         binding = self._binding
-        if path is None or (binding is not None and os.path.realpath(path) == str(binding.directory)):
+        if path is None or (isinstance(binding, Binding) and binding.is_at(path)):
             self._checkpoint()
         else:
             self.snapshot(path)
@@ -848,7 +848,7 @@ class HNSWIndex:
     def _checkpoint(self) -> None:
         self._check_writable()
         if not isinstance(self._binding, Binding):
-            raise ConfigurationError(
+            raise ArgumentTypeError(
                 "save needs a path: this index is not bound to a directory; VectorDatabase().open(path) binds"
             )
         self._binding.checkpoint(self._lock)

@@ -19,6 +19,7 @@ import pytest
 from durability.common import DIM, change_in_every_way, columns, everything, reopened, rows
 
 from zeusdb_vs import (
+    ArgumentTypeError,
     ClosedIndexError,
     ConfigurationError,
     ForeignDirectoryError,
@@ -29,6 +30,7 @@ from zeusdb_vs import (
     StorageError,
     VectorDatabase,
     binding,
+    verify,
 )
 from zeusdb_vs.storage import fsio
 
@@ -381,8 +383,21 @@ def test_what_is_not_there_or_not_ours_is_refused(tmp_path: Path) -> None:
 
 
 def test_index_in_memory_has_no_place_to_save_to() -> None:
-    with pytest.raises(ConfigurationError, match="path"):
+    with pytest.raises(ArgumentTypeError, match="path"):
         VectorDatabase().create(dim=2).save()
+
+
+@pytest.mark.parametrize("wrong", [5, b"bytes", ["x"]])
+def test_path_must_be_a_path(wrong: Any, tmp_path: Path) -> None:
+    for call in (
+        VectorDatabase().open,
+        lambda path: VectorDatabase().open(path, dim=2, read_only=True),
+        verify,
+    ):
+        with pytest.raises(ArgumentTypeError):
+            call(wrong)
+    with _open(tmp_path / "x", dim=DIM) as index, pytest.raises(ArgumentTypeError):
+        index.save(wrong)
 
 
 # ---------------------------------------------------------------------------------------------- failures
