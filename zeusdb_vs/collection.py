@@ -574,11 +574,9 @@ class Collection:
         if selection is None:
             matching = None
             matches = view.live_count
-            mask = view.live_address
         else:
             matching = view.matching(selection)
             matches = matching.count
-            mask = 0
         if k > matches:
             k = matches
             if k == 0:
@@ -590,7 +588,7 @@ class Collection:
             return self._scan_one(view, query, k, matching)
         else:
             chosen = exact_plan(k)
-        return self._answer_one(view, query, k, chosen, matching, mask)
+        return self._answer_one(view, query, k, chosen, matching)
 
     def _answer_one(
         self,
@@ -599,67 +597,28 @@ class Collection:
         k: int,
         chosen: Plan,
         matching: Matching | None,
-        mask: int,
     ) -> tuple[list[int], list[float]] | None:
         """Answer one query by a plan; by a scan where a walk gives up."""
-        path = chosen.path
+        if matching is None and chosen.path == "scan":
+            matching = view.everything()
         scratch = view.scratches.take(view.n, max(chosen.capacity, chosen.ef, chosen.depth), k)
         scratch.query[:] = query
-        slots_address, distances_address = scratch.out_slots_address, scratch.out_distances_address
-        kernels = _KERNELS or _load_kernels()
-        if path == "scan":
-            if matching is None:
-                matching = view.everything()
-            status = kernels.scan_matching(
-                view.ix,
-                scratch.block,
-                scratch.query_address,
-                1,
-                k,
-                chosen.depth,
-                matching.slots_address,
-                matching.count,
-                slots_address,
-                distances_address,
-            )
-        elif path != "exact":
-            if matching is not None:
-                mask = matching.mask_address()
-            status = kernels.search_graph(
-                view.ix,
-                scratch.block,
-                scratch.block,
-                scratch.query_address,
-                1,
-                k,
-                chosen.ef,
-                chosen.capacity,
-                chosen.depth,
-                mask,
-                chosen.mode,
-                chosen.budget,
-                slots_address,
-                distances_address,
-            )
-        else:
-            address, size = (0, view.n) if matching is None else (matching.slots_address, matching.count)
-            status = kernels.scan_exact(
-                view.ix,
-                scratch.block,
-                scratch.query_address,
-                1,
-                k,
-                address,
-                size,
-                mask,
-                slots_address,
-                distances_address,
-            )
+        status = _call_kernel(
+            view,
+            scratch,
+            scratch.query_address,
+            1,
+            k,
+            chosen,
+            matching,
+            scratch.out_slots_address,
+            scratch.out_distances_address,
+        )
         slots: list[int] = scratch.out_slots[:k].tolist()
         distances: list[float] = scratch.out_distances[:k].tolist()
         view.scratches.give(scratch)
         if status == _GAVE_UP:
-            return self._answer_one(view, query, k, scan_plan(k, view.rerank), matching, mask)
+            return self._answer_one(view, query, k, scan_plan(k, view.rerank), matching)
         if status or slots[-1] < 0 or distances[-1] == math.inf:
             return None
         return slots, distances
@@ -976,7 +935,7 @@ def _call_kernel(
     out_distances: int,
 ) -> int:
     """Run the kernel of a plan over some queries; addresses and return value are the kernel's."""
-    kernels = _load_kernels()
+    kernels = _KERNELS or _load_kernels()
     if chosen.path not in ("exact", "scan"):
         mask = view.live_address if matching is None else matching.mask_address()
         return kernels.search_graph(
