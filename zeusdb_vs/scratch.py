@@ -66,7 +66,6 @@ class Scratch:
         block[layout.QUERY_FORM] = self._reserve_aligned(form_bytes)
         block[layout.QUERY_EXACT] = self._reserve_aligned(4 * dim)
         block[layout.RESULTS] = self._reserve(np.empty(self.results_room + 1, np.int64))
-        block[layout.RESULTS_CAPACITY] = self.results_room
         block[layout.PRUNE_FORM] = self._reserve_aligned(form_bytes)
         block[layout.CHOSEN] = self._reserve(np.empty(self.pool_room, np.int32))
         self.query = np.empty(dim, np.float32)

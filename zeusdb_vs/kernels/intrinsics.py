@@ -82,9 +82,6 @@ if JIT_DISABLED:
     def i8_at(address: int, count: int) -> Any:
         return _array_at(address, count, np.int8)
 
-    def i32_at(address: int, count: int) -> Any:
-        return _array_at(address, count, np.int32)
-
     def i64_at(address: int, count: int) -> Any:
         return _array_at(address, count, np.int64)
 
@@ -191,10 +188,6 @@ else:
     @inline_kernel
     def i8_at(address, count):  # type: ignore[no-untyped-def]
         return carray(_pointer(address), (count,), np.int8)
-
-    @inline_kernel
-    def i32_at(address, count):  # type: ignore[no-untyped-def]
-        return carray(_pointer(address), (count,), np.int32)
 
     @inline_kernel
     def i64_at(address, count):  # type: ignore[no-untyped-def]

@@ -63,7 +63,6 @@ HOP_CAPACITY = 7
 QUERY_FORM = 8  # the query as the walk wants it: see kernels/distances.py
 QUERY_EXACT = 9  # float32 (dim,): the query as exact distances want it
 RESULTS = 10  # int64 keys, sorted: the exact nearest
-RESULTS_CAPACITY = 11
 PRUNE_FORM = 12  # the query form of a neighbour accepted while pruning
 CHOSEN = 13  # int32: neighbours chosen by pruning
 COUNT_DISTANCES = 14  # out: distances computed by the last call
