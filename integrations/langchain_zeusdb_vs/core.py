@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import isnan
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -17,7 +18,7 @@ from langchain_core.vectorstores import VectorStore
 from numpy.typing import NDArray
 
 from langchain_zeusdb_vs.embedders import as_matrix, as_vector, difference, identity_of, name_of
-from langchain_zeusdb_vs.filters import Condition
+from langchain_zeusdb_vs.filters import Condition, Filter, read_filter
 from langchain_zeusdb_vs.scores import RELEVANCE
 from zeusdb_vs import (
     ArgumentTypeError,
@@ -219,6 +220,16 @@ class StoreBase(VectorStore):
         if self._index is not None and self._index.read_only:
             raise ReadOnlyError("this store was opened read-only; open it without read_only to write")
 
+    def close(self) -> None:
+        """Force everything to disk and let go of the directory; every later call raises ClosedIndexError."""
+        self._closed = True
+        if self._index is not None:
+            self._index.close()
+
+    async def aclose(self) -> None:
+        """As `close`, without holding up the event loop."""
+        await run_in_executor(None, self.close)
+
     @property
     def index(self) -> HNSWIndex:
         """The engine's index; ConfigurationError while there is none, before the first vector is known."""
@@ -302,6 +313,21 @@ class StoreBase(VectorStore):
                 if not condition.predicates or condition.holds(as_document(record)):
                     yield record
 
+    def _chosen(self, index: HNSWIndex, names: list[str] | None, filter: Filter | None) -> list[str]:
+        """Return the ids, of those given or of all, whose documents match; those given in their order."""
+        condition = read_filter(filter)
+        if names is None:
+            return [record["id"] for record in self._matching(index, condition, ())]
+        if condition.tree is not None:
+            matching = {id for id, _ in index.list(index.count(condition.tree), filter=condition.tree)}
+            names = [name for name in names if name in matching]
+        records = index.get_records(names, include=PARTS if condition.predicates else ())
+        return [
+            record["id"]
+            for record in records
+            if not condition.predicates or condition.holds(as_document(record))
+        ]
+
 
 def as_document(hit: Hit) -> Document:
     """Return a record or hit of the engine, whose metadata is the caller's own, as a Document."""
@@ -327,6 +353,15 @@ def check_count(value: Any, what: str, least: int = 1) -> int:
     if value < least:
         raise ConfigurationError(f"{what} must be at least {least}, got {value}")
     return int(value)
+
+
+def check_share(value: Any, what: str) -> float:
+    """Return a number from 0 to 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise ArgumentTypeError(f"{what} must be a number, got {type(value).__name__}: {value!r:.80}")
+    if isnan(value) or not 0 <= value <= 1:
+        raise ConfigurationError(f"{what} must be from 0 to 1, got {value!r}")
+    return float(value)
 
 
 def check_ids(ids: str | int | Iterable[Any]) -> list[str]:

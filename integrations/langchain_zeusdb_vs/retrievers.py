@@ -18,10 +18,11 @@ from langchain_core.runnables.config import get_config_list
 from langchain_core.vectorstores import VectorStoreRetriever
 from pydantic import model_validator
 
+from langchain_zeusdb_vs.asking import OPTIONS
 from langchain_zeusdb_vs.core import refuse_unknown
 from langchain_zeusdb_vs.embedders import name_of
 from langchain_zeusdb_vs.filters import both, read_filter
-from langchain_zeusdb_vs.searching import OPTIONS, SearchMixin
+from langchain_zeusdb_vs.searching import SearchMixin
 
 _OWN = ("k", "filter", "score_threshold", "score_key", "search_type", "search_kwargs")
 _SEARCH_KWARGS = (*OPTIONS, "score_threshold", "fetch_k", "lambda_mult")

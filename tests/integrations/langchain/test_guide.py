@@ -6,6 +6,7 @@ import doctest
 import importlib
 import inspect
 import os
+import pkgutil
 import runpy
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from langchain_core.vectorstores import VectorStore
 from langchain_zeusdb_vs import ZeusDBVectorStore
 
 ROOT = Path(__file__).resolve().parents[3]
-MODULES = ["", ".core", ".filters", ".record_manager", ".retrievers", ".searching", ".vectorstores"]
+MODULES = ["", *(f".{module.name}" for module in pkgutil.iter_modules(langchain_zeusdb_vs.__path__))]
 
 
 def test_every_code_block_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
