@@ -32,7 +32,8 @@ Scored = list[tuple[Document, float]]
 Vector = NDArray[np.float32]
 Answer = TypeVar("Answer")
 
-OPTIONS = ("k", "filter", "ef_search", "exact", "max_distance", "score_key")
+ENGINE_OPTIONS = ("ef_search", "exact", "max_distance", "strict")
+OPTIONS = ("k", "filter", *ENGINE_OPTIONS, "score_key")
 GIVEN = "the embedding given"
 _FIRST_LOOK = 64
 _LAST_LOOK = 4_096
@@ -41,14 +42,19 @@ _LAST_LOOK = 4_096
 
 @dataclass(frozen=True, slots=True)
 class SearchPlan:
-    """The checked arguments of one search."""
+    """The checked arguments of one search.
+
+    Attributes
+    ----------
+    k : int
+    condition : Condition
+    options : dict
+        Further arguments for the engine's `search`.
+    """
 
     k: int
     condition: Condition
-    ef_search: int | None
-    exact: bool
-    max_distance: float | None
-    score_key: str | None
+    options: dict[str, Any]
 
 
 class AskingMixin(StoreBase):
@@ -68,10 +74,10 @@ class AskingMixin(StoreBase):
         plan = SearchPlan(
             k if type(k) is int and k > 0 else check_count(k, "k"),
             read_filter(filter),
-            options.get("ef_search", self._ef_search),
-            options.get("exact", False),
-            options.get("max_distance"),
-            score_key,
+            {
+                "ef_search": self._ef_search,
+                **{name: options[name] for name in ENGINE_OPTIONS if name in options},
+            },
         )
         if self._index is None:
             check_filter(plan.condition)
@@ -107,15 +113,7 @@ class AskingMixin(StoreBase):
         condition = plan.condition
         if condition.predicates:
             return self._find_accepted(index, vector, plan, parts)
-        return index.search(
-            vector,
-            condition.tree,
-            plan.k,
-            plan.ef_search,
-            include=parts,
-            max_distance=plan.max_distance,
-            exact=plan.exact,
-        )
+        return index.search(vector, condition.tree, plan.k, include=parts, **plan.options)
 
     def _find_many(self, vectors: NDArray[np.float32], plan: SearchPlan) -> list[list[Hit]]:
         index = self._index
@@ -123,15 +121,7 @@ class AskingMixin(StoreBase):
             return [[] for _ in vectors]
         if plan.condition.predicates:
             return [self._find_accepted(index, vector, plan, PARTS) for vector in vectors]
-        return index.search(
-            vectors,
-            plan.condition.tree,
-            plan.k,
-            plan.ef_search,
-            include=PARTS,
-            max_distance=plan.max_distance,
-            exact=plan.exact,
-        )
+        return index.search(vectors, plan.condition.tree, plan.k, include=PARTS, **plan.options)
 
     def _find_accepted(
         self, index: HNSWIndex, vector: Vector, plan: SearchPlan, parts: Sequence[str]
@@ -141,15 +131,7 @@ class AskingMixin(StoreBase):
         verdicts: dict[str, bool] = {}
         looked_at = max(_FIRST_LOOK, 4 * plan.k)
         while looked_at <= _LAST_LOOK:
-            hits = index.search(
-                vector,
-                tree,
-                looked_at,
-                plan.ef_search,
-                include=parts,
-                max_distance=plan.max_distance,
-                exact=plan.exact,
-            )
+            hits = index.search(vector, tree, looked_at, include=parts, **plan.options)
             accepted = []
             for hit in hits:
                 if hit["id"] not in verdicts:
@@ -162,16 +144,7 @@ class AskingMixin(StoreBase):
                 return accepted
             looked_at *= 8
         ids = [record["id"] for record in self._matching(index, plan.condition)]
-        return index.search(
-            vector,
-            tree,
-            plan.k,
-            plan.ef_search,
-            include=parts,
-            max_distance=plan.max_distance,
-            exact=plan.exact,
-            ids=ids,
-        )
+        return index.search(vector, tree, plan.k, include=parts, ids=ids, **plan.options)
 
     # ------------------------------------------------------------------------------------------ answers
 

@@ -18,7 +18,7 @@ from langchain_core.vectorstores import VectorStore
 from numpy.typing import NDArray
 
 from langchain_zeusdb_vs.embedders import as_matrix, as_vector, difference, identity_of, name_of
-from langchain_zeusdb_vs.filters import Condition, Filter, read_filter
+from langchain_zeusdb_vs.filters import Condition
 from langchain_zeusdb_vs.scores import RELEVANCE
 from zeusdb_vs import (
     ArgumentTypeError,
@@ -303,23 +303,36 @@ class StoreBase(VectorStore):
     # ------------------------------------------------------------------------------------------ records
 
     def _matching(
-        self, index: HNSWIndex, condition: Condition, parts: Sequence[str] = PARTS
+        self,
+        index: HNSWIndex,
+        condition: Condition,
+        parts: Sequence[str] = PARTS,
+        *,
+        strict: bool = False,
     ) -> Iterator[Hit]:
-        """Yield records that meet a condition, in the order they were added, a page at a time."""
-        ids = [id for id, _ in index.list(index.count(condition.tree), filter=condition.tree)]
+        """Return records that meet a condition, in the order they were added, read a page at a time."""
+        number = index.count(condition.tree)
+        ids = [id for id, _ in index.list(number, filter=condition.tree, strict=strict)]
+        return self._accepted(index, ids, condition, parts)
+
+    def _accepted(
+        self, index: HNSWIndex, ids: Sequence[str], condition: Condition, parts: Sequence[str]
+    ) -> Iterator[Hit]:
         wanted = tuple({*parts, *PARTS}) if condition.predicates else tuple(parts)
         for start in range(0, len(ids), _PAGE):
             for record in index.get_records(ids[start : start + _PAGE], include=wanted):
                 if not condition.predicates or condition.holds(as_document(record)):
                     yield record
 
-    def _chosen(self, index: HNSWIndex, names: list[str] | None, filter: Filter | None) -> list[str]:
+    def _chosen(
+        self, index: HNSWIndex, names: list[str] | None, condition: Condition, strict: bool
+    ) -> list[str]:
         """Return the ids, of those given or of all, whose documents match; those given in their order."""
-        condition = read_filter(filter)
         if names is None:
-            return [record["id"] for record in self._matching(index, condition, ())]
+            return [record["id"] for record in self._matching(index, condition, (), strict=strict)]
         if condition.tree is not None:
-            matching = {id for id, _ in index.list(index.count(condition.tree), filter=condition.tree)}
+            number = index.count(condition.tree)
+            matching = {id for id, _ in index.list(number, filter=condition.tree, strict=strict)}
             names = [name for name in names if name in matching]
         records = index.get_records(names, include=PARTS if condition.predicates else ())
         return [

@@ -49,6 +49,7 @@ class ReadingMixin(StoreBase):
         limit: int | None = None,
         offset: int = 0,
         include: Iterable[str] = ("documents", "metadatas"),
+        strict: bool = False,
     ) -> Records:
         """Return what is stored, without searching.
 
@@ -64,6 +65,8 @@ class ReadingMixin(StoreBase):
             Documents to skip.
         include : iterable of {"documents", "metadatas", "embeddings"}
             What to return beside the ids.
+        strict : bool
+            As for `similarity_search`.
 
         Returns
         -------
@@ -87,11 +90,12 @@ class ReadingMixin(StoreBase):
             check_filter(condition)
             return found
         if ids is None and not condition.predicates:
-            page = index.list(index.count() if size is None else size, skip, filter=condition.tree)
+            number = index.count() if size is None else size
+            page = index.list(number, skip, filter=condition.tree, strict=strict)
             chosen = [id for id, _ in page]
         else:
             names = None if ids is None else list(dict.fromkeys(check_ids(ids)))
-            chosen = self._chosen(index, names, filter)[skip:][:size]
+            chosen = self._chosen(index, names, condition, strict)[skip:][:size]
         parts = (*PARTS, "vector") if "embeddings" in wanted else PARTS
         for record in index.get_records(chosen, include=parts):
             document = as_document(record)
@@ -112,40 +116,45 @@ class ReadingMixin(StoreBase):
         limit: int | None = None,
         offset: int = 0,
         include: Iterable[str] = ("documents", "metadatas"),
+        strict: bool = False,
     ) -> Records:
         """As `get`, without holding up the event loop."""
-        return await run_in_executor(None, self.get, ids, filter, limit=limit, offset=offset, include=include)
+        return await run_in_executor(
+            None, self.get, ids, filter, limit=limit, offset=offset, include=include, strict=strict
+        )
 
-    def count(self, filter: Filter | None = None) -> int:
-        """Return how many documents match a filter; all of them without one."""
+    def count(self, filter: Filter | None = None, *, strict: bool = False) -> int:
+        """Return how many documents match a filter; all of them without one. `strict` is `similarity_search`'s."""
         self._check_open()
         condition = read_filter(filter)
         if self._index is None:
             check_filter(condition)
             return 0
         if condition.predicates:
-            return sum(1 for _ in self._matching(self._index, condition))
-        return self._index.count(condition.tree)
+            return sum(1 for _ in self._matching(self._index, condition, strict=strict))
+        return self._index.count(condition.tree, strict=strict)
 
-    async def acount(self, filter: Filter | None = None) -> int:
+    async def acount(self, filter: Filter | None = None, *, strict: bool = False) -> int:
         """As `count`, without holding up the event loop."""
-        return await run_in_executor(None, self.count, filter)
+        return await run_in_executor(None, self.count, filter, strict=strict)
 
-    def iterate(self, filter: Filter | None = None) -> Iterator[Document]:
+    def iterate(self, filter: Filter | None = None, *, strict: bool = False) -> Iterator[Document]:
         """Yield the documents that match a filter, in the order they were added, as they were at the start.
 
-        Documents deleted meanwhile are left out.
+        Documents deleted meanwhile are left out. `strict` is that of `similarity_search`.
         """
         self._check_open()
         condition = read_filter(filter)
         if self._index is None:
             check_filter(condition)
             return iter(())
-        return map(as_document, self._matching(self._index, condition))
+        return map(as_document, self._matching(self._index, condition, strict=strict))
 
-    async def aiterate(self, filter: Filter | None = None) -> AsyncIterator[Document]:
+    async def aiterate(
+        self, filter: Filter | None = None, *, strict: bool = False
+    ) -> AsyncIterator[Document]:
         """As `iterate`, without holding up the event loop."""
-        documents = self.iterate(filter)
+        documents = await run_in_executor(None, self.iterate, filter, strict=strict)
 
         def next_documents() -> list[Document]:
             return [document for _, document in zip(range(100), documents, strict=False)]

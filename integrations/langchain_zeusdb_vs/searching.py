@@ -41,8 +41,9 @@ class SearchMixin(DiverseSearchMixin):
             Only documents that match are ranked.
         **kwargs
             ``ef_search`` (int: width of the walk, more finds more of the true nearest), ``exact`` (bool: compare
-            with every matching document), ``max_distance`` (float: leave out what is farther), ``score_key``
-            (str: put each distance into the metadata under this key).
+            with every matching document), ``max_distance`` (float: leave out what is farther), ``strict`` (bool:
+            raise where the filter orders values that do not compare, such as text and numbers, which otherwise
+            do not match), ``score_key`` (str: put each distance into the metadata under this key).
 
         Raises
         ------

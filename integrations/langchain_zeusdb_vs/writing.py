@@ -169,6 +169,7 @@ class WritingMixin(StoreBase):
         *,
         filter: Filter | None = None,
         replace: bool = False,
+        strict: bool = False,
     ) -> int:
         """Set keys of the metadata of some documents; nothing is embedded, text and vector stay.
 
@@ -182,6 +183,8 @@ class WritingMixin(StoreBase):
             Which documents, by their metadata; with `ids`, those of them that match.
         replace : bool
             Drop the keys that `patch` does not have.
+        strict : bool
+            As for `similarity_search`.
 
         Returns
         -------
@@ -198,11 +201,14 @@ class WritingMixin(StoreBase):
             check_filter(condition)
             return 0
         if condition.predicates:
-            names, where = self._chosen(index, names, filter), None
+            names, where = self._chosen(index, names, condition, strict), None
         else:
             # An empty dict is for the engine to refuse.
             where = {} if names is None and condition.tree is None else condition.tree
-        return int(index.update_metadata(metadata=patch, ids=names, where=where, merge=not replace))
+        changed = index.update_metadata(
+            metadata=patch, ids=names, where=where, merge=not replace, strict=strict
+        )
+        return int(changed)
 
     async def aupdate_metadata(
         self,
@@ -211,14 +217,22 @@ class WritingMixin(StoreBase):
         *,
         filter: Filter | None = None,
         replace: bool = False,
+        strict: bool = False,
     ) -> int:
         """As `update_metadata`, without holding up the event loop."""
-        return await run_in_executor(None, self.update_metadata, patch, ids, filter=filter, replace=replace)
+        return await run_in_executor(
+            None, self.update_metadata, patch, ids, filter=filter, replace=replace, strict=strict
+        )
 
     # ------------------------------------------------------------------------------------------ delete
 
     def delete(
-        self, ids: Iterable[str | int] | str | None = None, *, filter: Filter | None = None, **kwargs: Any
+        self,
+        ids: Iterable[str | int] | str | None = None,
+        *,
+        filter: Filter | None = None,
+        strict: bool = False,
+        **kwargs: Any,
     ) -> bool:
         """Delete documents by id, by filter, or those of the ids that match the filter.
 
@@ -230,13 +244,15 @@ class WritingMixin(StoreBase):
             Ids that are not there are no error; an empty list deletes nothing.
         filter : Filter, optional
             An empty dict is refused.
+        strict : bool
+            As for `similarity_search`.
 
         Returns
         -------
         bool
             True.
         """
-        refuse_unknown(kwargs, ("ids", "filter"), "delete")
+        refuse_unknown(kwargs, ("ids", "filter", "strict"), "delete")
         self._check_writable()
         if isinstance(filter, Mapping) and not filter:
             raise FilterError(
@@ -252,16 +268,21 @@ class WritingMixin(StoreBase):
             return True
         condition = read_filter(filter)
         if condition.predicates:
-            index.remove_points(self._chosen(index, names, filter))
+            index.remove_points(self._chosen(index, names, condition, strict))
         elif names is None or names:
-            index.delete(names, condition.tree)
+            index.delete(names, condition.tree, strict=strict)
         return True
 
     async def adelete(
-        self, ids: Iterable[str | int] | str | None = None, *, filter: Filter | None = None, **kwargs: Any
+        self,
+        ids: Iterable[str | int] | str | None = None,
+        *,
+        filter: Filter | None = None,
+        strict: bool = False,
+        **kwargs: Any,
     ) -> bool:
         """As `delete`, without holding up the event loop."""
-        return await run_in_executor(None, lambda: self.delete(ids, filter=filter, **kwargs))
+        return await run_in_executor(None, lambda: self.delete(ids, filter=filter, strict=strict, **kwargs))
 
     # ------------------------------------------------------------------------------------------ inside
 

@@ -284,3 +284,67 @@ def test_dates_and_iso_strings_compare() -> None:
     )
     since = Comparison(Comparator.GTE, "at", {"type": "date", "date": "2024-01-01"})
     assert store.get(filter=since)["ids"] == ["a", "b"]
+
+
+def _mixed() -> ZeusDBVectorStore:
+    metadatas = [{"year": 2020}, {"year": "long ago"}, {"year": 2024}]
+    return ZeusDBVectorStore.from_texts(["bees", "bread", "ants"], WordEmbeddings(), metadatas, ids=[0, 1, 2])
+
+
+def _anything(document: Document) -> bool:
+    return True
+
+
+SINCE = {"year": {"$gte": 2000}}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda store, **strict: [d.id for d in store.similarity_search("bees", filter=SINCE, **strict)],
+        lambda store, **strict: [
+            d.id for d in store.max_marginal_relevance_search("bees", filter=SINCE, **strict)
+        ],
+        lambda store, **strict: [
+            d.id for d in store.similarity_search_batch(["bees"], filter=SINCE, **strict)[0]
+        ],
+        lambda store, **strict: [
+            d.id for d in store.as_retriever(filter=SINCE, search_kwargs=strict).invoke("bees")
+        ],
+        lambda store, **strict: [
+            d.id for d in store.as_retriever(filter=SINCE, search_kwargs=strict).invoke("a", filter=_anything)
+        ],
+        lambda store, **strict: store.get(filter=SINCE, **strict)["ids"],
+        lambda store, **strict: store.get(["0", "2"], SINCE, **strict)["ids"],
+        lambda store, **strict: [d.id for d in store.iterate(SINCE, **strict)],
+        lambda store, **strict: "x" * store.count(SINCE, **strict),
+        lambda store, **strict: "x" * store.update_metadata({"seen": True}, filter=SINCE, **strict),
+        lambda store, **strict: [str(store.delete(filter=SINCE, **strict)), ""],
+    ],
+)
+def test_strict_refuses_an_order_between_what_does_not_compare(call: Callable[..., Any]) -> None:
+    store = _mixed()
+    before = store.get()
+    with pytest.raises(FilterError, match="year"):
+        call(store, strict=True)
+    assert store.get() == before
+    assert len(call(store)) == len(call(_mixed(), strict=False)) == 2
+    store = _mixed()
+    store.delete(["1"])
+    assert len(call(store, strict=True)) == 2, "all that is stored compares"
+
+
+async def test_strict_of_the_async_twins() -> None:
+    store = _mixed()
+    for asked in (
+        store.asimilarity_search("bees", filter=SINCE, strict=True),
+        store.aget(filter=SINCE, strict=True),
+        store.acount(SINCE, strict=True),
+        store.aupdate_metadata({"seen": True}, filter=SINCE, strict=True),
+        store.adelete(filter=SINCE, strict=True),
+    ):
+        with pytest.raises(FilterError, match="year"):
+            await asked
+    with pytest.raises(FilterError, match="year"):
+        [document async for document in store.aiterate(SINCE, strict=True)]
+    assert await store.acount(SINCE) == 2
