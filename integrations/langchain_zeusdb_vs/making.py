@@ -190,11 +190,9 @@ class MakingMixin(WritingMixin):
         embedding, batch_size
             As for `from_faiss`.
         **kwargs
-            Of the constructor. ``space`` is ``"l2"`` by default, as Chroma's is; pass what the collection uses.
+            Of the constructor. The space is the collection's: cosine, l2, or dot for inner products.
         """
-        return cls._moved(
-            store, embedding, {"space": "l2", **kwargs}, migration.read_chroma(store, batch_size)
-        )
+        return cls._moved(store, embedding, kwargs, migration.read_chroma(store, batch_size))
 
     @classmethod
     def from_inmemory(
@@ -229,11 +227,9 @@ class MakingMixin(WritingMixin):
         source_batches: migration.Source,
     ) -> Store:
         model = source.embeddings if embedding is None else embedding
-        if source_batches.space is not None:
-            kwargs = {"space": source_batches.space, **kwargs}
 
         def fill(store: Store) -> None:
             for batch in source_batches.batches:
                 store.add_embeddings(batch.texts, batch.vectors, batch.metadatas, batch.ids)
 
-        return cls._filled(cls(model, **kwargs), fill)
+        return cls._filled(cls(model, **{"space": source_batches.space, **kwargs}), fill)

@@ -28,12 +28,12 @@ class Source:
 
     Attributes
     ----------
-    space : str or None
-        How it compares vectors, None if it does not say.
+    space : str
+        How it compares vectors.
     batches : iterator of Batch
     """
 
-    space: str | None
+    space: str
     batches: Iterator[Batch]
 
 
@@ -68,7 +68,20 @@ def _faiss_batches(store: Any, batch_size: int) -> Iterator[Batch]:
 def read_chroma(store: Any, batch_size: int) -> Source:
     """Read a ``langchain_chroma.Chroma``."""
     _expect(store, "Chroma", "get")
-    return Source(None, _chroma_batches(store, batch_size))
+    return Source(_chroma_space(store), _chroma_batches(store, batch_size))
+
+
+def _chroma_space(store: Any) -> str:
+    """Return the space of a store's collection: as configured, or as its metadata says, which is the older way."""
+    # The store has no public name for its collection; all that is asked of the collection is public.
+    collection = getattr(store, "_collection", None)
+    configuration = getattr(collection, "configuration_json", None) or {}
+    for index in ("hnsw", "spann"):
+        space = (configuration.get(index) or {}).get("space")
+        if space is not None:
+            return str(space)
+    metadata = getattr(collection, "metadata", None) or {}
+    return str(metadata.get("hnsw:space", "l2"))
 
 
 def _chroma_batches(store: Any, batch_size: int) -> Iterator[Batch]:

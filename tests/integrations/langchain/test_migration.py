@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +38,22 @@ def _faiss_inner_product() -> VectorStore:
     return store
 
 
-def _chroma() -> VectorStore:
+def _chroma(**options: Any) -> VectorStore:
     chroma = pytest.importorskip("langchain_chroma")
-    store: VectorStore = chroma.Chroma.from_texts(TEXTS, WordEmbeddings(), METADATAS, ids=IDS)
+    # The client in memory is one for the whole process.
+    name = f"moved-{uuid.uuid4()}"
+    store: VectorStore = chroma.Chroma.from_texts(
+        TEXTS, WordEmbeddings(), METADATAS, ids=IDS, collection_name=name, **options
+    )
     return store
+
+
+def _chroma_configured(space: str) -> Callable[[], VectorStore]:
+    return lambda: _chroma(collection_configuration={"hnsw": {"space": space}})
+
+
+def _chroma_by_metadata(space: str) -> Callable[[], VectorStore]:
+    return lambda: _chroma(collection_metadata={"hnsw:space": space})
 
 
 @pytest.mark.filterwarnings("ignore")  # of the other packages
@@ -50,6 +64,9 @@ def _chroma() -> VectorStore:
         (_faiss, ZeusDBVectorStore.from_faiss, "l2"),
         (_faiss_inner_product, ZeusDBVectorStore.from_faiss, "dot"),
         (_chroma, ZeusDBVectorStore.from_chroma, "l2"),
+        (_chroma_configured("cosine"), ZeusDBVectorStore.from_chroma, "cosine"),
+        (_chroma_configured("ip"), ZeusDBVectorStore.from_chroma, "dot"),
+        (_chroma_by_metadata("cosine"), ZeusDBVectorStore.from_chroma, "cosine"),
     ],
 )
 def test_moved_stores_answer_alike(make: Any, move: Any, space: str, tmp_path: Path) -> None:
@@ -71,6 +88,11 @@ def test_moved_stores_answer_alike(make: Any, move: Any, space: str, tmp_path: P
 def test_the_sources_model_is_taken_where_none_is_given() -> None:
     source = _inmemory()
     assert ZeusDBVectorStore.from_inmemory(source).embeddings is source.embeddings
+
+
+@pytest.mark.filterwarnings("ignore")  # of the other packages
+def test_a_space_that_is_named_goes_before_the_collections() -> None:
+    assert ZeusDBVectorStore.from_chroma(_chroma_configured("cosine")(), space="l1").space == "l1"
 
 
 @pytest.mark.parametrize("move", ["from_faiss", "from_chroma", "from_inmemory"])
