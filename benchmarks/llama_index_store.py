@@ -1,21 +1,24 @@
-"""What the LlamaIndex adapter costs above the engine, beside SimpleVectorStore.
+"""What the LlamaIndex adapter costs above the engine, beside SimpleVectorStore, Chroma and FAISS.
 
     PYTHONPATH=.:integrations python -m benchmarks.llama_index_store [--count 10000] [--write]
 
-Embeddings are random and nothing is embedded, so what is timed is the store. With `--write` the tables go to
-``benchmarks/results/llama_index.md``.
+Embeddings are random and nothing is embedded, so what is timed is the store. Rivals that are not installed
+(``[peers]``) are left out. With `--write` the tables go to ``benchmarks/results/llama_index.md``.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import platform
 import statistics
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from zeusdb_vs import VectorDatabase
 
 DIM = 384
 TOP_K = 10
+PERSISTED = "default__vector_store.json"
 RESULTS = Path(__file__).parent / "results" / "llama_index.md"
 
 
@@ -150,37 +154,102 @@ def nodes_bare(nodes: list[TextNode], i: int) -> list[TextNode]:
     ]
 
 
-def beside_simple(count: int) -> list[tuple[str, str, str, str]]:
-    """Compare with core's own store: add, query, filtered query, persist, reload and first answer."""
+@dataclass(frozen=True)
+class Rival:
+    """How a store is made in a folder, made safe there, and read again."""
+
+    make: Callable[[Path], Any]
+    persist: Callable[[Any, Path], object]
+    reopen: Callable[[Path], Any]
+    has_filters: bool = True
+
+
+def zeusdb() -> Rival:
+    return _persisting(ZeusDBVectorStore)
+
+
+def simple() -> Rival:
+    return _persisting(SimpleVectorStore)
+
+
+def _persisting(kind: Any) -> Rival:
+    return Rival(
+        lambda _: kind(), lambda store, folder: store.persist(str(folder / PERSISTED)), kind.from_persist_dir
+    )
+
+
+def chroma() -> Rival:
+    import chromadb
+    from llama_index.vector_stores.chroma import ChromaVectorStore
+
+    def store_in(folder: Path) -> Any:
+        client = chromadb.PersistentClient(str(folder / "chroma"))
+        return ChromaVectorStore(
+            client.get_or_create_collection("nodes", configuration={"hnsw": {"space": "cosine"}})
+        )
+
+    return Rival(store_in, lambda *_: None, store_in)
+
+
+def faiss() -> Rival:
+    import faiss as library
+    from llama_index.vector_stores.faiss import FaissVectorStore
+
+    # For one query at a time OpenMP's threads cost more than they bring, many times more on a busy machine.
+    library.omp_set_num_threads(1)
+    return Rival(
+        lambda _: FaissVectorStore(library.IndexFlatIP(DIM)),
+        lambda store, folder: store.persist(str(folder / PERSISTED)),
+        lambda folder: FaissVectorStore.from_persist_dir(str(folder)),
+        has_filters=False,
+    )
+
+
+RIVALS = {"zeusdb-vs": zeusdb, "SimpleVectorStore": simple, "Chroma": chroma, "FAISS (flat)": faiss}
+
+
+def beside_others(count: int) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Compare with other stores: add, query, filtered query, persist, reload and first answer."""
     nodes = nodes_of(clustered(count))
+    columns = {name: figures for name in RIVALS if (figures := figures_of(name, nodes)) is not None}
+    measured = next(iter(columns.values()))
+    return ("", *columns), [
+        (name, *(figures.get(name, "-") for figures in columns.values())) for name in measured
+    ]
+
+
+def figures_of(name: str, nodes: list[TextNode]) -> dict[str, str] | None:
+    """Return what was measured of a store, None where it is not installed."""
+    try:
+        rival = RIVALS[name]()
+    except ImportError:
+        return None
     queries = [query.tolist() for query in clustered(10, seed=1)]
     filters = MetadataFilters(
         filters=[MetadataFilter(key="lang", value="de"), MetadataFilter(key="page", value=7)]
     )
-    figures: dict[str, list[float]] = {}
-    for kind in (ZeusDBVectorStore, SimpleVectorStore):
-        store: Any = kind()
-        figures.setdefault(f"add {count:,} nodes, s", []).append(seconds(lambda: store.add(nodes))[0])  # noqa: B023
-        for name, chosen in (("query, ms", None), ("filtered query, ms", filters)):
+    figures = {}
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
+        folder = Path(place)
+        store = rival.make(folder)
+        add_s = 0.0
+        for first in range(0, len(nodes), 5_000):  # Chroma takes no more at a time
+            part = nodes[first : first + 5_000]
+            add_s += seconds(lambda part=part: store.add(part))[0]
+        figures[f"add {len(nodes):,} nodes, s"] = f"{add_s:.3f}"
+        for what, chosen in (("query, ms", None), ("filtered query, ms", filters)):
+            if chosen is not None and not rival.has_filters:
+                continue
             asked = [
                 VectorStoreQuery(query_embedding=query, similarity_top_k=TOP_K, filters=chosen)
                 for query in queries
             ]
             store.query(asked[0])
-            figures.setdefault(name, []).append(best_us(lambda i: store.query(asked[i]), range(10), 2) / 1e3)  # noqa: B023
-        with tempfile.TemporaryDirectory() as folder:
-            path = str(Path(folder) / "default__vector_store.json")
-            figures.setdefault("persist, s", []).append(seconds(lambda: store.persist(path))[0])  # noqa: B023
-
-            def first_answer(kind: Any = kind, folder: str = folder) -> Any:
-                query = VectorStoreQuery(query_embedding=queries[0], similarity_top_k=TOP_K)
-                return kind.from_persist_dir(folder).query(query)
-
-            figures.setdefault("from_persist_dir and first answer, s", []).append(seconds(first_answer)[0])
-    return [
-        (name, f"{ours:.3f}", f"{simple:.3f}", f"{simple / ours:.1f}")
-        for name, (ours, simple) in figures.items()
-    ]
+            figures[what] = f"{best_us(lambda i, asked=asked: store.query(asked[i]), range(10), 2) / 1e3:.3f}"
+        figures["persist, s"] = f"{seconds(lambda: rival.persist(store, folder))[0]:.3f}"
+        query = VectorStoreQuery(query_embedding=queries[0], similarity_top_k=TOP_K)
+        figures["reload and first answer, s"] = f"{seconds(lambda: rival.reopen(folder).query(query))[0]:.3f}"
+    return figures
 
 
 def stalls(count: int) -> list[tuple[str, str]]:
@@ -221,7 +290,7 @@ def stalls(count: int) -> list[tuple[str, str]]:
     stalled.clear()
     per_second = asyncio.run(main())
     with tempfile.TemporaryDirectory() as folder:
-        persist_s = seconds(lambda: store.persist(str(Path(folder) / "default__vector_store.json")))[0]
+        persist_s = seconds(lambda: store.persist(str(Path(folder) / PERSISTED)))[0]
         size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
         query = VectorStoreQuery(query_embedding=queries[0], similarity_top_k=TOP_K)
         reload_s = min(
@@ -257,23 +326,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--count", type=int, default=10_000, help="nodes for the comparison with the engine")
     parser.add_argument(
-        "--simple", type=int, default=5_000, help="nodes for the comparison with SimpleVectorStore"
+        "--others", type=int, default=5_000, help="nodes for the comparison with other stores"
     )
     parser.add_argument(
         "--large", type=int, default=50_000, help="nodes for stalls and reloads; 0 leaves them out"
     )
     parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name}")
     options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    os.environ.setdefault("ANONYMIZED_TELEMETRY", "False")
+    head, rows = beside_others(options.others)
     parts = [
         "# The LlamaIndex adapter\n",
         f"{DIM} dimensions, Python {platform.python_version()}, {sys.platform} {platform.machine()}; "
         "times of the best round. Read the ratios: the machine was shared.\n",
         table(overhead(options.count), ("above the engine", "")),
         "",
-        table(
-            beside_simple(options.simple),
-            ("beside SimpleVectorStore", "zeusdb-vs", "SimpleVectorStore", "ratio"),
-        ),
+        table(rows, head),
+        "",
+        "Chroma, where it is installed, is on disk all the time and has nothing to persist; its client is still there",
+        "when it is read again. FAISS keeps vectors alone: no text, no metadata, so no filters.",
     ]
     if options.large:
         parts += ["", table(stalls(options.large), ("a larger store", ""))]
