@@ -60,6 +60,7 @@ CODE_HEAD = (
 
 SIZE = 40
 ROTATION_ROUNDS = 2
+MOST_FACTOR = 4.0  # CODE_PQ: the factor of a row is clipped to it
 
 SPACE_COSINE, SPACE_L2, SPACE_L1, SPACE_DOT = 0, 1, 2, 3
 CODE_F32, CODE_U8, CODE_U4, CODE_PQ, CODE_SIGN = 0, 1, 2, 3, 4

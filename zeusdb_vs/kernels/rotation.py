@@ -59,3 +59,26 @@ def rotate_rows(rows, count, signs, dim):
     """Rotate `count` float32 rows of `dim` at address `rows`, one after the other in memory, in place."""
     for i in range(count):
         rotate(rows + i * dim * 4, signs, dim)
+
+
+@kernel
+def unrotate(vector, signs, dim):
+    """Undo `rotate` in place: the transforms are their own inverses."""
+    power = np.int64(1)
+    while 2 * power <= dim:
+        power *= 2
+    x = f32_at(vector, dim)
+    for turn in range(ROTATION_ROUNDS - 1, -1, -1):
+        if power < dim:
+            _transform(vector + (dim - power) * 4, power)
+        _transform(vector, power)
+        sign = f32_at(signs + turn * dim * 4, dim)
+        for d in range(dim):
+            x[d] *= sign[d]
+
+
+@kernel
+def unrotate_rows(rows, count, signs, dim):
+    """Undo `rotate_rows` in place."""
+    for i in range(count):
+        unrotate(rows + i * dim * 4, signs, dim)

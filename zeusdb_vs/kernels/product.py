@@ -1,0 +1,322 @@
+"""Product codes (Jegou, Douze and Schmid 2011, "Product quantization for nearest neighbor search").
+
+A vector, rotated where the codec rotates, is taken relative to a center: r = x - center. r is cut into subvectors, and
+of each the code names the nearest of some centroids; d is all of these centroids together. d is shorter than r, so a
+row keeps factor = |r|^2 / <r, d>, by which <r, r> is right, and inner products are estimated as
+
+    <q, x> ~ <q, center> + factor * <q, d>
+
+A row of codes is a head, the float32 factor and for FORM_L2 the float32 |r|^2, and then bytes, each the codes of one or
+more subvectors. Kernels see bytes only: what each of a byte's 256 values says of its dimensions is in CODE_TABLE. Two
+values may say the same; the first of them is written.
+
+A query form holds a number for every value of every byte, so that a distance is a sum of one number per byte:
+
+    FORM_DOT   1 - <q, x>   = base + factor * (offset + alpha * sum of tables[b, code b])      base = 1 - <q, center>
+    FORM_L2    |q - x|^2    = the same + |r|^2                                                 base = |q - center|^2
+
+In memory: float32 base, alpha and offset, padding to 64 bytes, then the tables, uint16 (bytes, 256).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from zeusdb_vs.kernels.compile import inline_kernel, kernel
+from zeusdb_vs.kernels.intrinsics import (
+    address_of,
+    f32_at,
+    f32_of_bits,
+    load_f32,
+    load_i32,
+    load_i64,
+    load_u8,
+    load_u16,
+    move_bytes,
+    store_f32,
+    store_u8,
+    u8_at,
+)
+from zeusdb_vs.kernels.kmeans import nearest_column
+from zeusdb_vs.kernels.layout import (
+    CHUNK_SHIFT,
+    CODE_BYTES,
+    CODE_CENTER,
+    CODE_HEAD,
+    CODE_ROWS,
+    CODE_SIGNS,
+    CODE_STRIDE,
+    CODE_TABLE,
+    CODE_WIDTH,
+    CODES,
+    DIM,
+    FORM,
+    FORM_L2,
+    MOST_FACTOR,
+    QUERY_HEADER,
+)
+from zeusdb_vs.kernels.rotation import rotate
+
+_LARGEST = np.finfo(np.float32).max
+_COMFORT = np.float32(1e37)
+"""Query forms whose numbers go beyond this could make infinities of them, and of two infinities a NaN."""
+_VALUES = 256
+_MOST_ENTRY = 65535
+_MOST_SUM = (1 << 31) - 1
+_MAGNITUDE = np.int32(0x7FFFFFFF)
+
+
+@inline_kernel
+def _write_d(ix, codes, out):
+    """Write to float32 (dim,) at `out` the centroids that the codes at address `codes` name."""
+    dim = ix[DIM]
+    width = ix[CODE_WIDTH]
+    rows = ix[CODE_ROWS]
+    for b in range(ix[CODE_BYTES]):
+        size = min(width, dim - b * width)
+        source = rows + (b * _VALUES + load_u8(codes + b)) * width * 4
+        move_bytes(out + b * width * 4, source, size * 4)
+
+
+@kernel
+def encode_products(ix, rows, inverse_norms, first, count):
+    """Write the code rows of slots `first .. first + count`.
+
+    Parameters
+    ----------
+    rows : address of float32 (count, dim), the originals
+    inverse_norms : cosine: address of float32 (count,); else 0
+    """
+    dim = ix[DIM]
+    width = ix[CODE_WIDTH]
+    size = ix[CODE_BYTES]
+    head = ix[CODE_HEAD]
+    stride = ix[CODE_STRIDE]
+    shift = ix[CHUNK_SHIFT]
+    center = f32_at(ix[CODE_CENTER], dim)
+    values = np.empty(dim, np.float32)
+    decoded = np.empty(dim, np.float32)
+    found = np.empty(_VALUES, np.float32)
+    for i in range(count):
+        x = f32_at(rows + i * dim * 4, dim)
+        scale = np.float32(1)
+        if inverse_norms != 0:
+            scale = load_f32(inverse_norms + i * 4)
+        if scale == np.float32(0):  # a norm outside float32's comfort: see vectors.py
+            total = 0.0
+            for d in range(dim):
+                total += np.float64(x[d]) * np.float64(x[d])
+            wide_scale = 1.0 / np.sqrt(total)
+            for d in range(dim):
+                values[d] = np.float32(np.float64(x[d]) * wide_scale)
+        else:
+            for d in range(dim):
+                values[d] = x[d] * scale
+        if ix[CODE_SIGNS] != 0:
+            rotate(address_of(values), ix[CODE_SIGNS], dim)
+        for d in range(dim):
+            values[d] -= center[d]
+        slot = first + i
+        row = load_i64(ix[CODES] + (slot >> shift) * 8) + (slot & ((np.int64(1) << shift) - 1)) * stride
+        for b in range(size):
+            start = b * width
+            code = nearest_column(
+                ix[CODE_TABLE] + start * _VALUES * 4,
+                _VALUES,
+                min(width, dim - start),
+                _VALUES,
+                address_of(values) + start * 4,
+                address_of(found),
+            )
+            store_u8(row + head + b, code)
+        for b in range(head + size, stride):
+            store_u8(row + b, 0)
+        _write_d(ix, row + head, address_of(decoded))
+        squared = 0.0
+        product = 0.0
+        for d in range(dim):
+            squared += np.float64(values[d]) * np.float64(values[d])
+            product += np.float64(values[d]) * np.float64(decoded[d])
+        factor = 1.0
+        if squared == 0.0:
+            factor = 0.0
+        elif product > 0.0:
+            factor = squared / product
+            if not factor <= MOST_FACTOR:
+                factor = MOST_FACTOR
+        store_f32(row, np.float32(factor))
+        if ix[FORM] == FORM_L2:
+            store_f32(row + 4, np.float32(squared if squared <= _LARGEST else _LARGEST))
+
+
+# The passes of `prepare_tables` over a byte's 256 values: each vectorises by itself, and not as part of the whole.
+
+
+@kernel
+def _sum_values(table, weights, width, out):
+    """Write to float32 (256,) at `out` the inner product of `width` weights with each value of a byte."""
+    total = f32_at(out, _VALUES)
+    for v in range(_VALUES):
+        total[v] = np.float32(0)
+    for d in range(width):
+        weight = load_f32(weights + d * 4)
+        column = f32_at(table + d * _VALUES * 4, _VALUES)
+        for v in range(_VALUES):
+            total[v] += weight * column[v]
+
+
+@inline_kernel
+def _sortable(bits):
+    """Turn the bits of a float32 into an int32 that compares like it, and back."""
+    return np.int32(bits ^ np.int32(np.int32(bits >> 31) & _MAGNITUDE))
+
+
+@kernel
+def _range_of_values(values):
+    """Least and largest of float32 (256,) at an address, NaN where there is one."""
+    # As integers: a minimum of floats cannot be vectorised, since NaN forbids it.
+    bits = f32_at(values, _VALUES).view(np.int32)
+    low = _MAGNITUDE
+    high = np.int32(-_MAGNITUDE)
+    for v in range(_VALUES):
+        here = _sortable(bits[v])
+        low = min(low, here)
+        high = max(high, here)
+    return f32_of_bits(np.int64(_sortable(low))), f32_of_bits(np.int64(_sortable(high)))
+
+
+@kernel
+def _narrow_values(values, low, inverse, out):
+    """Round float32 (256,) at an address to uint16 steps above `low`."""
+    wide = f32_at(values, _VALUES)
+    entries = u8_at(out, 2 * _VALUES).view(np.uint16)
+    for v in range(_VALUES):
+        entries[v] = np.uint16(np.int32((wide[v] - low) * inverse + np.float32(0.5)))
+
+
+@kernel
+def prepare_tables(ix, query, out):
+    """Write to `out` the form in which a query is compared with code rows.
+
+    Parameters
+    ----------
+    query : address of float32 (dim,), the exact query, rotated where codes are
+    out : address of QUERY_HEADER + 512 * CODE_BYTES bytes
+    """
+    dim = ix[DIM]
+    width = ix[CODE_WIDTH]
+    size = ix[CODE_BYTES]
+    q = f32_at(query, dim)
+    center = f32_at(ix[CODE_CENTER], dim)
+    weights = np.empty(dim, np.float32)
+    sums = np.empty(size * _VALUES, np.float32)
+    lowest = np.empty(size, np.float32)
+    base = np.float32(0)
+    if ix[FORM] == FORM_L2:
+        for d in range(dim):
+            difference = q[d] - center[d]
+            weights[d] = np.float32(-2) * difference
+            base += difference * difference
+    else:
+        for d in range(dim):
+            weights[d] = -q[d]
+            base -= q[d] * center[d]
+        base += np.float32(1)
+    offset = np.float32(0)
+    span = np.float32(0)
+    extreme = abs(base)
+    for b in range(size):
+        start = b * width
+        values = address_of(sums) + b * _VALUES * 4
+        _sum_values(
+            ix[CODE_TABLE] + start * _VALUES * 4,
+            address_of(weights) + start * 4,
+            min(width, dim - start),
+            values,
+        )
+        low, high = _range_of_values(values)
+        lowest[b] = low
+        offset += low
+        span = max(span, high - low)
+        extreme += abs(low) + abs(high)
+    most = np.float32(min(_MOST_ENTRY, _MOST_SUM // size))
+    alpha = span / most
+    inverse = np.float32(1) / alpha if alpha > np.float32(0) else np.float32(0)
+    is_usable = np.isfinite(inverse) and extreme < _COMFORT
+    if not is_usable:  # every row is as far away as every other
+        base = np.float32(0)
+        alpha = np.float32(0)
+        offset = np.float32(0)
+    store_f32(out, base)
+    store_f32(out + 4, alpha)
+    store_f32(out + 8, offset)
+    for b in range(size):
+        entries = out + QUERY_HEADER + b * _VALUES * 2
+        if is_usable:
+            _narrow_values(address_of(sums) + b * _VALUES * 4, lowest[b], inverse, entries)
+        else:
+            u8_at(entries, 2 * _VALUES)[:] = 0
+
+
+@inline_kernel
+def _four_entries(tables, codes):
+    """Sum of what four bytes of codes are in their tables."""
+    four = load_i32(codes)
+    return (
+        load_u16(tables + ((four << 1) & 510))
+        + load_u16(tables + 512 + ((four >> 7) & 510))
+        + load_u16(tables + 1024 + ((four >> 15) & 510))
+        + load_u16(tables + 1536 + ((four >> 23) & 510))
+    )
+
+
+@inline_kernel
+def _sum_of_entries(tables, codes, size):
+    """Sum of what `size` bytes of codes are in their tables."""
+    total = np.int64(0)
+    b = np.int64(0)
+    # No sum is negative. That each turn asks keeps LLVM from gathering entries into vectors, which takes twice as long.
+    while b <= size - 16 and total >= 0:
+        table = tables + b * _VALUES * 2
+        total += (
+            _four_entries(table, codes + b)
+            + _four_entries(table + 2048, codes + b + 4)
+            + _four_entries(table + 4096, codes + b + 8)
+            + _four_entries(table + 6144, codes + b + 12)
+        )
+        b += 16
+    while b <= size - 4 and total >= 0:
+        total += _four_entries(tables + b * _VALUES * 2, codes + b)
+        b += 4
+    while b < size and total >= 0:
+        total += load_u16(tables + b * _VALUES * 2 + (load_u8(codes + b) << 1))
+        b += 1
+    return total
+
+
+@inline_kernel
+def product_distance(ix, form, row):
+    """Distance of the query form at `form` to the code row at address `row`."""
+    total = _sum_of_entries(form + QUERY_HEADER, row + ix[CODE_HEAD], ix[CODE_BYTES])
+    estimate = load_f32(form + 8) + load_f32(form + 4) * np.float32(total)
+    distance = load_f32(form) + load_f32(row) * estimate
+    if ix[FORM] == FORM_L2:
+        distance += load_f32(row + 4)
+    return distance
+
+
+@inline_kernel
+def decode_product(ix, row, out, scaled):
+    """Write float32 (dim,) to `out`: what the code row at address `row` says of its vector, rotated where codes are.
+
+    Parameters
+    ----------
+    scaled : whether d is stretched by the row's factor, as in estimates of inner products; else it is nearest
+    """
+    dim = ix[DIM]
+    _write_d(ix, row + ix[CODE_HEAD], out)
+    factor = load_f32(row) if scaled else np.float32(1)
+    center = f32_at(ix[CODE_CENTER], dim)
+    target = f32_at(out, dim)
+    for d in range(dim):
+        target[d] = center[d] + factor * target[d]

@@ -1,0 +1,351 @@
+"""The product quantizer: a vector is cut into subvectors, and of each the nearest of some centroids is named.
+
+What rows of codes and their factors are is told in `kernels/product.py`, which writes and compares them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zeusdb_vs.arrays import checked_array, checked_number
+from zeusdb_vs.errors import CorruptIndexError
+from zeusdb_vs.kernels import layout
+from zeusdb_vs.threads import run_range
+
+_CENTROIDS_FILE, _CODES_FILE = "pq_centroids.bin", "pq_codes.bin"
+_TURNS = 25
+"""Turns of k-means at most; what later ones gain is below a part in a thousand."""
+_TRIAL_ROWS = 2048
+_TRIAL_TURNS = 4
+"""Enough to tell whether a rotation helps."""
+_MOST = float(np.finfo(np.float32).max)
+_CHECKED_ROWS = 1 << 16
+
+_CODES_PER_BYTE = {1: 8, 2: 4, 3: 2, 4: 2, 5: 1, 6: 1, 7: 1, 8: 1}
+
+
+@dataclass(frozen=True, slots=True)
+class ProductCodec:
+    """A product quantizer: `x = center + d`, with d the centroids that the codes of its subvectors name.
+
+    Attributes
+    ----------
+    bits : of a code, 1 .. 8
+    centroids : float32 (subvectors, 2**bits, width)
+    center : float32 (dim,): what vectors are taken relative to
+    is_l2 : whether rows keep their squared lengths, as FORM_L2 wants them
+    signs : float32 (2, dim) of -1 and 1: what is coded is the vector rotated by them; None where it is not rotated
+    table, rows : what kernels read of a byte's values, see CODE_TABLE and CODE_ROWS in `kernels/layout.py`
+    """
+
+    bits: int
+    centroids: NDArray[np.float32]
+    center: NDArray[np.float32]
+    is_l2: bool
+    signs: NDArray[np.float32] | None = None
+    table: NDArray[np.float32] = field(init=False, repr=False, compare=False)
+    rows: NDArray[np.float32] = field(init=False, repr=False, compare=False)
+    _addresses: tuple[int, int, int, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        subvector = np.arange(self.subvectors)
+        shift = subvector % self.codes_per_byte * self._field_bits
+        # The code that each of the 256 values of its byte means for each subvector.
+        named = np.arange(256) >> shift[:, None] & (2**self.bits - 1)
+        values = self.centroids[subvector[:, None], named]  # (subvectors, 256, width)
+        table = np.ascontiguousarray(values.transpose(0, 2, 1).reshape(self.dim, 256))
+        padded = np.zeros((self.code_bytes * self.byte_width, 256), np.float32)
+        padded[: self.dim] = table
+        rows = padded.reshape(self.code_bytes, self.byte_width, 256).transpose(0, 2, 1).copy()
+        object.__setattr__(self, "table", table)
+        object.__setattr__(self, "rows", rows)
+        # Looked up once: a descriptor is made for every publication.
+        signs = 0 if self.signs is None else int(self.signs.ctypes.data)
+        arrays = (self.center, table, rows)
+        object.__setattr__(self, "_addresses", (*(int(array.ctypes.data) for array in arrays), signs))
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of a vector."""
+        return len(self.center)
+
+    @property
+    def subvectors(self) -> int:
+        """Parts that a vector is cut into."""
+        return len(self.centroids)
+
+    @property
+    def width(self) -> int:
+        """Dimensions of a subvector."""
+        return self.centroids.shape[2]
+
+    @property
+    def codes_per_byte(self) -> int:
+        """Codes in a byte, from its low bits up."""
+        return _CODES_PER_BYTE[self.bits]
+
+    @property
+    def _field_bits(self) -> int:
+        """Bits of a byte that a code has for itself."""
+        return 8 // self.codes_per_byte
+
+    @property
+    def byte_width(self) -> int:
+        """Dimensions that a byte of codes stands for; the last one may stand for fewer."""
+        return self.width * self.codes_per_byte
+
+    @property
+    def code_bytes(self) -> int:
+        """Bytes of the codes of a row."""
+        return -(-self.subvectors // self.codes_per_byte)
+
+    @property
+    def head_bytes(self) -> int:
+        """Bytes of a row before its codes: its factor and, for FORM_L2, its squared length."""
+        return 8 if self.is_l2 else 4
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row, a multiple of 4."""
+        return self.head_bytes + -(-self.code_bytes // 4) * 4
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of the quantizer itself."""
+        arrays = (self.centroids, self.center, self.table, self.rows, self.signs)
+        return sum(array.nbytes for array in arrays if array is not None)
+
+    @property
+    def name(self) -> str:
+        """What the codes are, for people: "pq 48x8", "pq 96x4 rotated"."""
+        return f"pq {self.subvectors}x{self.bits}{'' if self.signs is None else ' rotated'}"
+
+    @classmethod
+    def fit(
+        cls,
+        sample: NDArray[np.float32],
+        subvectors: int,
+        bits: int,
+        *,
+        is_l2: bool,
+        seed: int,
+        signs: NDArray[np.float32] | None = None,
+        report: Callable[[int, int], None] | None = None,
+    ) -> ProductCodec:
+        """Train the centroids on a sample; the same on any number of threads.
+
+        Parameters
+        ----------
+        sample : float32 (n, dim), n >= 1, of unit length under cosine, and rotated if `signs` are given
+        subvectors : divides dim
+        bits : 1 .. 8
+        report : called with the subvectors trained so far, and all there are, from any thread but never from two
+        """
+        center = _center(sample)
+        centroids = _train(sample, center, subvectors, bits, seed, _TURNS, report)
+        return cls(bits, centroids, center, is_l2, signs)
+
+    @classmethod
+    def fit_best(
+        cls,
+        plain: NDArray[np.float32],
+        rotated: NDArray[np.float32],
+        signs: NDArray[np.float32],
+        subvectors: int,
+        bits: int,
+        *,
+        is_l2: bool,
+        seed: int,
+        report: Callable[[int, int], None] | None = None,
+    ) -> ProductCodec:
+        """Train the centroids on a sample, rotated where a trial says that codes then lose less.
+
+        Parameters
+        ----------
+        plain, rotated : float32 (n, dim), the sample without and with rotation by `signs`; else as in `fit`
+        """
+        errors = [quantization_error(sample, subvectors, bits, seed=seed) for sample in (plain, rotated)]
+        is_rotated = errors[1] < errors[0]
+        return cls.fit(
+            rotated if is_rotated else plain,
+            subvectors,
+            bits,
+            is_l2=is_l2,
+            seed=seed,
+            signs=signs if is_rotated else None,
+            report=report,
+        )
+
+    def describe(self, ix: NDArray[np.int64]) -> None:
+        """Write what kernels need to know of the codes into a descriptor, but for where they are."""
+        ix[layout.CODE] = layout.CODE_PQ
+        ix[layout.CODE_CENTER], ix[layout.CODE_TABLE], ix[layout.CODE_ROWS], ix[layout.CODE_SIGNS] = (
+            self._addresses
+        )
+        ix[layout.CODE_WIDTH] = self.byte_width
+        ix[layout.CODE_BYTES] = self.code_bytes
+        ix[layout.CODE_HEAD] = self.head_bytes
+        ix[layout.CODE_STRIDE] = self.row_bytes
+
+    def decode(self, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the float32 (n, dim) rows that uint8 (n, row_bytes) rows of codes stand for, rotated if codes are."""
+        named = codes[:, self.head_bytes : self.head_bytes + self.code_bytes]
+        decoded = self.rows[np.arange(self.code_bytes), named].reshape(len(codes), -1)
+        rows: NDArray[np.float32] = decoded[:, : self.dim] + self.center
+        return rows
+
+    def check_codes(self, codes: NDArray[np.uint8]) -> None:
+        """Check uint8 (n, row_bytes) rows of codes that come from a file.
+
+        Raises
+        ------
+        CorruptIndexError
+            A row names centroids that are not there, or its head is none that a vector can have.
+        """
+        head = np.ascontiguousarray(codes[:, : self.head_bytes]).view("<f4")
+        # Written so that NaN is refused too.
+        if not ((head[:, 0] >= 0) & (head[:, 0] <= layout.MOST_FACTOR)).all():
+            raise CorruptIndexError(
+                f"{_CODES_FILE}: the factor of a row is not a number from 0 to {layout.MOST_FACTOR:g}"
+            )
+        if self.is_l2 and not ((head[:, 1] >= 0) & np.isfinite(head[:, 1])).all():
+            raise CorruptIndexError(f"{_CODES_FILE}: the squared length of a row is negative or not finite")
+        unused = self._unused_bits()
+        if not unused.any():
+            return
+        for start in range(0, len(codes), _CHECKED_ROWS):
+            named = codes[start : start + _CHECKED_ROWS, self.head_bytes :][:, : self.code_bytes]
+            if (named & unused).any():
+                raise CorruptIndexError(
+                    f"{_CODES_FILE}: a code is not that of one of {2**self.bits} centroids"
+                )
+
+    def _unused_bits(self) -> NDArray[np.uint8]:
+        """Return the bits of each byte of codes that no code has."""
+        used = np.zeros(self.code_bytes, np.uint8)
+        for s in range(self.subvectors):
+            used[s // self.codes_per_byte] |= (2**self.bits - 1) << s % self.codes_per_byte * self._field_bits
+        return ~used
+
+    def state(self) -> dict[str, Any]:
+        """Return what makes up the codec: named arrays and numbers."""
+        return {
+            "bits": self.bits,
+            "is_l2": int(self.is_l2),
+            "centroids": self.centroids,
+            "center": self.center,
+            **({} if self.signs is None else {"signs": self.signs}),
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], dim: int) -> ProductCodec:
+        """Return the codec that `state` describes, checked.
+
+        Raises
+        ------
+        CorruptIndexError
+            A part is missing or impossible.
+        """
+        bits = checked_number(state, _CENTROIDS_FILE, "bits", 1, 8)
+        is_l2 = checked_number(state, _CENTROIDS_FILE, "is_l2", 0, 1)
+        if bits != int(bits) or is_l2 != int(is_l2):
+            raise CorruptIndexError(f"{_CENTROIDS_FILE}: bits {bits} and is_l2 {is_l2} must be whole numbers")
+        centroids = checked_array(state, _CENTROIDS_FILE, "centroids", "<f4", (None, 2 ** int(bits), None))
+        if centroids.shape[0] * centroids.shape[2] != dim:
+            raise CorruptIndexError(
+                f"{_CENTROIDS_FILE}: {centroids.shape[0]} subvectors of {centroids.shape[2]} dimensions "
+                f"are not the {dim} of the index"
+            )
+        center = checked_array(state, _CENTROIDS_FILE, "center", "<f4", (dim,))
+        if not (np.isfinite(centroids).all() and np.isfinite(center).all()):
+            raise CorruptIndexError(f"{_CENTROIDS_FILE}: centroids or the center are not finite")
+        signs = None
+        if "signs" in state:
+            signs = checked_array(
+                state, _CENTROIDS_FILE, "signs", "<f4", (layout.ROTATION_ROUNDS, dim)
+            ).copy()
+            if not (np.abs(signs) == 1).all():
+                raise CorruptIndexError(f"{_CENTROIDS_FILE}: signs must be -1 or 1")
+        # Own copies: kernels keep their addresses.
+        return cls(int(bits), centroids.copy(), center.copy(), bool(is_l2), signs)
+
+
+def quantization_error(sample: NDArray[np.float32], subvectors: int, bits: int, *, seed: int) -> float:
+    """Return about how much codes lose: the mean squared error of some rows with centroids trained on others.
+
+    Parameters
+    ----------
+    sample : float32 (n, dim), n >= 1, of which a part is looked at
+    """
+    from zeusdb_vs.kernels.kmeans import subvector_error
+
+    part = sample[:: -(-len(sample) // _TRIAL_ROWS)]
+    is_trained = np.arange(len(part)) % 4 != 3
+    center = _center(part[is_trained])
+    centroids = _train(part[is_trained], center, subvectors, bits, seed, _TRIAL_TURNS, None)
+    held_out = part[~is_trained]
+    total = 0.0
+    for s, own in enumerate(centroids):
+        points = _points(held_out, center, s, own.shape[1])
+        total += subvector_error(points.ctypes.data, len(points), points.shape[1], len(own), own.ctypes.data)
+    return total / max(1, len(held_out))
+
+
+def _center(sample: NDArray[np.float32]) -> NDArray[np.float32]:
+    mean: NDArray[np.float32] = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return mean
+
+
+def _points(
+    sample: NDArray[np.float32], center: NDArray[np.float32], subvector: int, width: int
+) -> NDArray[np.float32]:
+    """Return one subvector of all rows, contiguous and relative to the center."""
+    dims = slice(subvector * width, (subvector + 1) * width)
+    wide = sample[:, dims].astype(np.float64) - center[dims]
+    return np.clip(wide, -_MOST, _MOST).astype(np.float32, order="C")
+
+
+def _train(
+    sample: NDArray[np.float32],
+    center: NDArray[np.float32],
+    subvectors: int,
+    bits: int,
+    seed: int,
+    turns: int,
+    report: Callable[[int, int], None] | None,
+) -> NDArray[np.float32]:
+    """Return centroids, float32 (subvectors, 2**bits, width)."""
+    from zeusdb_vs.kernels.kmeans import train_subvector
+
+    width = sample.shape[1] // subvectors
+    draws = np.random.default_rng(seed).random((subvectors, 2**bits))
+    centroids = np.empty((subvectors, 2**bits, width), np.float32)
+    lock = threading.Lock()
+    trained = 0
+
+    def train(start: int, stop: int) -> None:
+        nonlocal trained
+        for s in range(start, stop):
+            points = _points(sample, center, s, width)
+            train_subvector(
+                points.ctypes.data,
+                len(points),
+                width,
+                2**bits,
+                draws[s].ctypes.data,
+                turns,
+                centroids[s].ctypes.data,
+            )
+            with lock:
+                trained += 1
+                if report is not None:
+                    report(trained, subvectors)
+
+    run_range(train, subvectors, 1)
+    return centroids
