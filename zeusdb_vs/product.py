@@ -196,7 +196,8 @@ class ProductCodec:
     def decode(self, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the float32 (n, dim) rows that uint8 (n, row_bytes) rows of codes stand for, rotated if codes are."""
         named = codes[:, self.head_bytes : self.head_bytes + self.code_bytes]
-        decoded = self.rows[np.arange(self.code_bytes), named].reshape(len(codes), -1)
+        decoded = self.rows[np.arange(self.code_bytes), named]  # (n, bytes, byte_width)
+        decoded = decoded.reshape(len(codes), self.code_bytes * self.byte_width)
         rows: NDArray[np.float32] = decoded[:, : self.dim] + self.center
         return rows
 
