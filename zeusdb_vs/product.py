@@ -83,7 +83,7 @@ class ProductCodec:
     @property
     def width(self) -> int:
         """Dimensions of a subvector."""
-        return self.centroids.shape[2]
+        return int(self.centroids.shape[2])
 
     @property
     def codes_per_byte(self) -> int:

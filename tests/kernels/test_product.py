@@ -20,7 +20,8 @@ CASES = (
     [(8, 4, 1), (6, 3, 4)]
     if JIT_DISABLED
     else [
-        *((8, subvectors, bits) for bits in range(1, 9) for subvectors in (1, 2, 8)),
+        (8, 1, 8),
+        *((8, 8, bits) for bits in range(1, 9)),
         *((96, 12, bits) for bits in range(1, 9)),
         *((15, 5, bits) for bits in (1, 2, 3, 4, 8)),
         (33, 11, 1),
