@@ -12,7 +12,7 @@ import oracle
 from numpy.typing import NDArray
 
 from zeusdb_vs.graph import HNSWGraph
-from zeusdb_vs.kernels import codes, distances, layout, repair, scan, search
+from zeusdb_vs.kernels import distances, layout, repair, scan, search
 from zeusdb_vs.kernels.compile import FASTMATH, JIT_DISABLED
 from zeusdb_vs.metrics import METRICS
 from zeusdb_vs.quantization import ScalarCodec
@@ -293,13 +293,7 @@ def make_index(space: str, bits: int, rows: NDArray[np.float32], *, rotated: boo
             sample = turned(sample, signs).astype(np.float32)
         codec = ScalarCodec.fit(sample, bits, uniform=space == "l1", centered=space == "l2", signs=signs)
         vectors.set_codec(codec)
-        vectors.codes.ensure(len(rows))  # type: ignore[union-attr]
-        if vectors.biases is not None:
-            vectors.biases.ensure(len(rows))
-        ix = np.zeros(layout.SIZE, np.int64)
-        vectors.describe(ix)
-        codes.encode_rows(ix, 0, len(rows))
-        vectors.coded = len(rows)
+        vectors.encode()
     return KernelIndex(space, bits, rows, vectors, codec)
 
 

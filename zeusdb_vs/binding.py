@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zeusdb_vs import oplog
-from zeusdb_vs.collection import Collection, CollectionConfig, Document
+from zeusdb_vs.collection import UNCHANGED, Collection, CollectionConfig, Document, Unchanged
 from zeusdb_vs.errors import IndexNotFoundError, JournalDamagedError, ReadOnlyError, StorageError, ZeusDBError
 from zeusdb_vs.inputs import RecordBatch
+from zeusdb_vs.quantization_config import QuantizationConfig
 from zeusdb_vs.snapshots import JOURNALED, AnyCollection, IndexState, read_index, take_snapshot
 from zeusdb_vs.storage import (
     DirectoryLock,
@@ -31,6 +34,7 @@ from zeusdb_vs.storage import (
     JournalReplay,
     Manifest,
     Snapshot,
+    map_file,
     read_manifest,
     read_with_journal,
     write_snapshot,
@@ -50,6 +54,9 @@ logger = logging.getLogger("zeusdb_vs")
 
 WRITABLE = ("hnsw_index.hnsw.graph",)
 """Files whose arrays change in place; mapped, a page that does becomes this process's own."""
+VECTORS = "vectors.bin"
+MAPS_BY_DEFAULT = sys.platform != "win32"
+"""Windows does not let a file that is mapped be replaced."""
 CHECKPOINT_BYTES = 64 << 20
 CHECKPOINT_SHARE = 0.25
 """A checkpoint follows when the journal has this many bytes and is this large a part of the snapshot."""
@@ -75,8 +82,23 @@ class JournaledCollection(Collection):
             super().add(batch, progress=progress)
             return
         with self.binding.recording() as record:
+            was_quantized, first = self.is_quantized, self.view.n
             super().add(batch, progress=progress)
-            record(oplog.added(batch, self.binding.state.generated_ids), len(batch))
+            if self.is_quantized and not was_quantized:
+                # Stored as a whole, and not journaled: no original that is to be dropped may reach the disk.
+                self.binding.want_checkpoint()
+                return
+            stored = batch
+            if not self.keeps_originals:
+                stored = replace(batch, coded=self._codes_of(batch, first))
+            record(oplog.added(stored, self.binding.state.generated_ids), len(batch))
+
+    def _codes_of(self, batch: RecordBatch, first: int) -> NDArray[np.uint8]:
+        """Return what is kept of the vectors of a batch that was just added, at the slots from `first` or compacted."""
+        if self.view.n == first + len(batch):
+            return self.coded_rows(first, first + len(batch))
+        slots = [self.view.find(name) for name in batch.ids]
+        return self.coded_rows(slots[0], slots[-1] + 1)
 
     def remove(self, slots: NDArray[np.integer]) -> None:
         """As `Collection.remove`, journaled."""
@@ -120,10 +142,17 @@ class JournaledCollection(Collection):
         return count
 
     def rebuild(
-        self, *, m: int | None = None, ef_construction: int | None = None, expected_size: int | None = None
+        self,
+        *,
+        m: int | None = None,
+        ef_construction: int | None = None,
+        expected_size: int | None = None,
+        quantization: QuantizationConfig | Unchanged | None = UNCHANGED,
     ) -> int:
         """As `Collection.rebuild`; parameters are not journaled, so a checkpoint has to follow."""
-        count = super().rebuild(m=m, ef_construction=ef_construction, expected_size=expected_size)
+        count = super().rebuild(
+            m=m, ef_construction=ef_construction, expected_size=expected_size, quantization=quantization
+        )
         if self.binding is not None:
             self.binding.want_checkpoint()
         return count
@@ -150,6 +179,7 @@ class Binding:
         state: IndexState,
         manifest: Manifest,
         records: int,
+        maps: bool,
     ) -> None:
         self.directory = lock.directory
         self.generation = manifest.generation
@@ -159,6 +189,7 @@ class Binding:
         self._journal = journal
         self._snapshot_bytes = _bytes_of(manifest)
         self._records = records
+        self._maps = maps
         self._journaled_bytes = journal.size_bytes
         self._broken_off = 0
         self._ticket: int | None = None
@@ -218,8 +249,9 @@ class Binding:
             record(oplog.index_metadata_set(text), 0)
 
     def want_checkpoint(self) -> None:
-        """Store the index as it is as soon as the handle's lock is free."""
+        """Store the index as it is as soon as the handle's lock is free: the journal does not tell what changed."""
         self._is_wanted = True
+        self._broken_off += 1
 
     def ticket(self) -> int | None:
         """Return what the write that holds the handle's lock has to wait for, None if nothing was written."""
@@ -269,6 +301,7 @@ class Binding:
                 with storage_errors("saving to", self.directory):
                     self._journal.rotate(generation)
                 before = (self._records, self._journaled_bytes)
+                numbering = self.collection.numbering
                 snapshot = take_snapshot(self.collection, self.state, journaled=True)
                 self._is_wanted = False
             try:
@@ -291,6 +324,8 @@ class Binding:
                 self._journaled_bytes -= before[1]
                 self._broken_off -= broken_off
                 self._next_attempt = 1.0
+                if self._maps and self.collection.numbering == numbering:
+                    map_originals(self.directory, manifest, self.collection)
         logger.info("checkpoint of %d records in %s", snapshot.counts["records"], self.directory)
 
     def _is_due(self) -> bool:
@@ -345,11 +380,20 @@ class Reader:
         What the handle works on; others after `reload`.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, mmap: bool, verify: bool) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        mmap: bool,
+        verify: bool,
+        maps_originals: bool = False,
+    ) -> None:
         with storage_errors("opening", path):
             self.directory = existing_directory(path)
         self._mmap = mmap
         self._verify = verify
+        # Of a quantized index, even where all else is read into memory.
+        self._maps_originals = maps_originals
         self._read()
 
     def _read(self) -> None:
@@ -359,6 +403,8 @@ class Reader:
                 self.directory, snapshot, Collection, self._mmap, self._verify
             )
             self._calls = replay.calls
+            if self._maps_originals and snapshot.manifest is not None:
+                map_originals(self.directory, snapshot.manifest, self.collection)
             apply_journal(replay, self.collection, self.state)
         assert snapshot.manifest is not None
         self.generation = snapshot.manifest.generation
@@ -411,6 +457,13 @@ def apply_journal(replay: JournalReplay, collection: Collection, state: IndexSta
     if fold.index_metadata is not None:
         state.metadata = fold.index_metadata
     return fold.records
+
+
+def map_originals(directory: Path, manifest: Manifest, collection: Collection) -> None:
+    """Let a quantized index read its originals from the file they were just saved in, and not from memory."""
+    if collection.is_quantized and collection.keeps_originals:
+        arrays = map_file(directory, manifest, VECTORS)
+        collection.adopt_originals(arrays["vectors"])
 
 
 def _read_directory(directory: Path, mmap: bool) -> tuple[Snapshot, JournalReplay]:
@@ -493,7 +546,7 @@ def open_writer(
                 records = apply_journal(replay, collection, state)
                 journal = Journal(replay, durability=durability, interval_s=interval_s)
             assert snapshot.manifest is not None
-            return Binding(lock, journal, collection, state, snapshot.manifest, records)
+            return Binding(lock, journal, collection, state, snapshot.manifest, records, mmap)
         except BaseException:
             lock.release()
             raise

@@ -108,6 +108,50 @@ def choose_codes(
     return Calibration(None, 0, kept)
 
 
+_DEPTHS = (15, 20, 30, 40, 60, 80, 120, 160, 250, 400, 600)
+_ENOUGH_KEPT = 0.995
+_NO_GAIN = 0.001
+
+
+def choose_depth(
+    live: NDArray[np.integer],
+    queries: NDArray[np.float32],
+    own: NDArray[np.int32],
+    originals: tuple[NDArray[np.int64], int],
+    quantized: tuple[NDArray[np.int64], int],
+) -> tuple[int, float]:
+    """Find how many of the nearest by a quantizer's codes have to be reranked for 10 neighbours.
+
+    Parameters
+    ----------
+    live : slots that count, ascending, at least one
+    queries : float32 (q, dim), the originals of the slots `own`
+    originals, quantized : a descriptor of the vectors before and after, and the bytes of its query forms
+
+    Returns
+    -------
+    the depth, and the share of true neighbours that it kept when it was judged
+    """
+    rows = np.ascontiguousarray(live[:: max(1, -(-len(live) // _JUDGED_ROWS))], np.int32)
+    truth = _nearest(rows, own, queries, *originals, None)
+    wanted = max(1, sum(map(len, truth)))
+    best, kept_best = _DEPTHS[0], 0.0
+    for depth in _DEPTHS:
+        found = _nearest(rows, own, queries, *quantized, depth)
+        kept = sum(len(a & b) for a, b in zip(truth, found, strict=True)) / wanted
+        if kept > kept_best + _NO_GAIN:  # what is lost to coarse originals no depth brings back
+            best, kept_best = depth, kept
+        if kept >= _ENOUGH_KEPT or depth >= len(rows):
+            break
+    return int(best * _MARGIN), kept_best
+
+
+def judged_slots(live: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Return the live slots whose own vectors are the queries of `choose_depth`."""
+    rows = np.ascontiguousarray(live[:: max(1, -(-len(live) // _JUDGED_ROWS))], np.int32)
+    return rows[:: max(1, len(rows) // _QUERIES)]
+
+
 def _nearest(
     rows: NDArray[np.int32],
     own: NDArray[np.int32],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from zeusdb_vs.binding import apply_journal, require_journal
 from zeusdb_vs.checks import check_bool
-from zeusdb_vs.collection import Collection, CollectionConfig
+from zeusdb_vs.collection import Collection, CollectionConfig, trained_quantization
 from zeusdb_vs.documents import EncodedRecord, decode_document
 from zeusdb_vs.errors import CorruptIndexError, JournalDamagedError
 from zeusdb_vs.fields import FieldIndexes
@@ -20,7 +20,7 @@ from zeusdb_vs.filters import Field
 from zeusdb_vs.ids import Ids
 from zeusdb_vs.inputs import RecordBatch
 from zeusdb_vs.metrics import METRICS
-from zeusdb_vs.quantization import ScalarCodec
+from zeusdb_vs.product import ProductCodec
 from zeusdb_vs.records import Records
 from zeusdb_vs.snapshots import IndexState, contents_of, read_config, read_index, take_snapshot
 from zeusdb_vs.storage import (
@@ -35,13 +35,16 @@ from zeusdb_vs.storage import (
 )
 from zeusdb_vs.vectors import Vectors
 
-GRAPH, CODES, FIELDS = "hnsw_index.hnsw.graph", "codes.bin", "fields.bin"
-DERIVED = (GRAPH, CODES, FIELDS)
-"""Files that can be made again from the vectors and documents."""
+VECTORS, GRAPH, FIELDS = "vectors.bin", "hnsw_index.hnsw.graph", "fields.bin"
+_CODE_FILES = ("codes.bin", "pq_codes.bin", "pq_centroids.bin")
+DERIVED = (GRAPH, FIELDS, *_CODE_FILES)
+"""Files that can be made again from the vectors and documents; codes only where the vectors are kept beside them."""
 _VALUES_COMPARED = 64
 """Values of a field whose records are looked up both ways."""
 _ROUNDED_SHARE = 1e-3
 """Codes that may be one off, for processors round differently."""
+_OTHER_CENTROIDS_SHARE = 0.1
+"""Of the centroids of a row, those that may be others as near."""
 _LEAST_REACHED = 0.999
 
 
@@ -197,24 +200,33 @@ def _reachable(links: NDArray[np.int32], entry: int) -> int:
 
 def _code_problems(snapshot: Snapshot, config: CollectionConfig) -> Iterator[str]:
     files = contents_of(snapshot)
-    if CODES not in files:
-        return
-    vectors = Vectors.from_state({"vectors": files["vectors.bin"]}, config.dim, METRICS[config.space])
-    vectors.set_codec(ScalarCodec.from_state(files[CODES], config.dim))
+    name = next((name for name in _CODE_FILES if name in files), None)
+    if name is None or VECTORS not in files:
+        return  # of dropped vectors nothing can be coded again
+    vectors = Vectors.from_state(
+        files, config.dim, METRICS[config.space], quantization=trained_quantization(files, config)
+    )
+    vectors.set_codec(vectors.codec)
     vectors.encode()
-    assert vectors.codec is not None
     assert vectors.codes is not None
-    stored: NDArray[np.uint8] = files[CODES]["codes"]
+    stored: NDArray[np.uint8] = files[name]["codes"]
     for start, fresh in vectors.codes.spans(0, len(stored)):
         kept = stored[start : start + len(fresh)]
-        pairs: list[tuple[NDArray[Any], NDArray[Any]]] = [(fresh, kept)]
-        if vectors.codec.bits == 4:
-            pairs = [(fresh & 15, kept & 15), (fresh >> 4, kept >> 4)]
-        apart = [np.abs(a.astype(np.int16) - b.astype(np.int16)) for a, b in pairs]
-        far = np.any([(part > 1).any(axis=1) for part in apart], axis=0)
-        if far.any() or max(float((part > 0).mean()) for part in apart) > _ROUNDED_SHARE:
+        if isinstance(vectors.codec, ProductCodec):
+            # The nearest of two centroids as near may be the other one, and the factors differ then.
+            apart = (fresh != kept)[:, vectors.codec.head_bytes :]
+            far = apart.mean(axis=1) > _OTHER_CENTROIDS_SHARE
+            share = float(apart.mean())
+        else:
+            pairs: list[tuple[NDArray[Any], NDArray[Any]]] = [(fresh, kept)]
+            if vectors.codec is not None and vectors.codec.bits == 4:
+                pairs = [(fresh & 15, kept & 15), (fresh >> 4, kept >> 4)]
+            steps = [np.abs(a.astype(np.int16) - b.astype(np.int16)) for a, b in pairs]
+            far = np.any([(part > 1).any(axis=1) for part in steps], axis=0)
+            share = max(float((part > 0).mean()) for part in steps)
+        if far.any() or share > _ROUNDED_SHARE:
             at = int(np.flatnonzero(far)[0]) if far.any() else 0
-            yield f"{CODES}: codes near slot {start + at} are not those of its vector"
+            yield f"{name}: codes near slot {start + at} are not those of its vector"
             return
 
 
@@ -280,11 +292,16 @@ def repair(path: str | os.PathLike[str], *, lock_timeout_s: float = 10.0) -> Rep
         if snapshot.manifest is None or before is None or before.generation != snapshot.manifest.generation:
             raise JournalDamagedError(f"{report.path} was written to while it was repaired; repair it again")
         damaged = list(snapshot.damaged)
+        if VECTORS not in snapshot.files and (codes := [name for name in damaged if name in _CODE_FILES]):
+            raise CorruptIndexError(
+                f"{report.path}: {snapshot.damaged[codes[0]]}: this is all that is kept of the vectors, which "
+                "cannot be made again; restore the directory from a copy"
+            )
         if not damaged:
             try:
                 collection, state = read_index(path, snapshot, Collection, mapped=False, trusted=False)
             except CorruptIndexError:
-                damaged = list(DERIVED)
+                damaged = [name for name in DERIVED if name in snapshot.files]
         if damaged:
             collection, state = _made_again(snapshot)
             apply_journal(replay, collection, state)
@@ -315,20 +332,30 @@ def _lacks_journal(snapshot: Snapshot, replay: JournalReplay) -> bool:
 
 
 def _made_again(snapshot: Snapshot) -> tuple[Collection, IndexState]:
-    """Return an index built from ids, vectors and documents alone."""
+    """Return an index built from ids, documents and vectors alone, or codes where the vectors were dropped."""
     config, state = read_config(snapshot)
     files: Mapping[str, Any] = contents_of(snapshot)
     metric = METRICS[config.space]
-    # Checks every vector.
-    vectors = Vectors.from_state({"vectors": files["vectors.bin"]}, config.dim, metric)
-    ids = Ids.from_state(files["mappings.bin"]).names
-    if len(ids) != vectors.count:
-        raise CorruptIndexError(f"mappings.bin has {len(ids)} ids, vectors.bin {vectors.count} vectors")
-    columns = _columns(snapshot)
-    records = Records.from_state(columns, len(ids)).view()
-    documents: list[EncodedRecord] = [records.encoded(slot) for slot in range(len(ids))]
-    decoded = [(records.metadata(slot) or None, records.payload(slot)) for slot in range(len(ids))]
     collection = Collection(config)
-    rows = files["vectors.bin"]["vectors"]
-    collection.add(RecordBatch(ids, rows, documents, decoded) if columns else RecordBatch(ids, rows))
+    ids = Ids.from_state(files["mappings.bin"]).names
+    if VECTORS in files:
+        # Checks every vector.
+        vectors = Vectors.from_state({VECTORS: files[VECTORS]}, config.dim, metric)
+        batch = RecordBatch(ids, files[VECTORS]["vectors"])
+    else:
+        vectors = Vectors.from_state(
+            files, config.dim, metric, quantization=trained_quantization(files, config)
+        )
+        collection.take_quantizer(vectors)
+        nothing = np.empty((0, config.dim), np.float32)
+        batch = RecordBatch(ids, nothing, coded=vectors.coded_rows(0, vectors.count))
+    if len(ids) != vectors.count:
+        raise CorruptIndexError(f"mappings.bin has {len(ids)} ids, for {vectors.count} vectors")
+    columns = _columns(snapshot)
+    if columns:
+        records = Records.from_state(columns, len(ids)).view()
+        documents: list[EncodedRecord] = [records.encoded(slot) for slot in range(len(ids))]
+        decoded = [(records.metadata(slot) or None, records.payload(slot)) for slot in range(len(ids))]
+        batch = replace(batch, documents=documents, decoded=decoded)
+    collection.add(batch)
     return collection, state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -76,8 +77,13 @@ class RowTable:
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes the chunks reserve; pages never written are not resident."""
-        return sum(chunk.nbytes for chunk in self.chunks)
+        """Bytes the chunks reserve in memory; pages never written are not resident."""
+        return sum(chunk.nbytes for chunk in self.chunks if not _is_mapped(chunk))
+
+    @property
+    def mapped_bytes(self) -> int:
+        """Bytes of chunks that are files mapped into memory."""
+        return sum(chunk.nbytes for chunk in self.chunks if _is_mapped(chunk))
 
     def _add(self, chunks: Sequence[NDArray[Any]]) -> None:
         self.chunks.extend(chunks)
@@ -141,3 +147,11 @@ class RowTable:
     def pieces(self, n: int) -> list[NDArray[Any]]:
         """Return the chunks that hold rows `0 .. n`, the last one cut: for writing them as one array."""
         return [view for _, view in self.spans(0, n)]
+
+
+def _is_mapped(array: NDArray[Any]) -> bool:
+    """Return whether an array is a view of a mapped file."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base.obj if isinstance(base, memoryview) else base, mmap.mmap)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from zeusdb_vs import exact as exact_scan
 from zeusdb_vs.arrays import checked_number
 from zeusdb_vs.calibration import Calibration
-from zeusdb_vs.errors import CorruptIndexError, VectorError
+from zeusdb_vs.errors import ConfigurationError, CorruptIndexError, VectorError
 from zeusdb_vs.fields import FieldIndexes, FieldsView, Selection
 from zeusdb_vs.graph import HNSWGraph
 from zeusdb_vs.ids import Ids
@@ -29,6 +29,7 @@ from zeusdb_vs.inputs import RecordBatch
 from zeusdb_vs.kernels import layout
 from zeusdb_vs.metrics import METRICS
 from zeusdb_vs.planner import Plan, exact_plan, plan, scan_plan
+from zeusdb_vs.quantization_config import QuantizationConfig
 from zeusdb_vs.records import Records, RecordsView
 from zeusdb_vs.scratch import Scratch, ScratchPool
 from zeusdb_vs.threads import run_range
@@ -50,6 +51,19 @@ _REMEMBERED = 64
 _REMEMBERED_BYTES = 32 << 20
 """Filters whose matching slots a view remembers: so many, or as many as this holds, four at least."""
 
+IS_TRAINED = "is_trained"
+
+
+class Unchanged:
+    """Stands for an option that is not given where None is a value."""
+
+
+UNCHANGED = Unchanged()
+
+_TRAINING_REPORTS = 4
+_SCAFFOLD_SHARE = 200
+"""Adds of more than one in so many slots are worth coding all anew for the time they are linked."""
+
 Document = tuple[dict[str, Any] | None, dict[str, Any] | None]
 
 
@@ -63,7 +77,8 @@ class CollectionConfig:
     space : "cosine", "l2", "l1" or "dot"
     m, ef_construction : as in the HNSW paper
     expected_size : records expected, a hint
-    seed : of the levels
+    seed : of the levels, and of training
+    quantization : how vectors are quantized once there are enough; None: not at all
     """
 
     dim: int
@@ -72,6 +87,7 @@ class CollectionConfig:
     ef_construction: int = 200
     expected_size: int = 10_000
     seed: int = 0
+    quantization: QuantizationConfig | None = None
 
 
 @dataclass(slots=True)
@@ -86,6 +102,8 @@ class SearchResult:
     ef : pool of the walk
     computed : distances computed for the queries together, where kernels count them
     hops : rows of the graph read, likewise
+    reranked : candidates of a query that are reranked, at first
+    is_by_code : whether distances are those by code
     """
 
     slots: NDArray[np.int64]
@@ -94,6 +112,8 @@ class SearchResult:
     ef: int = 0
     computed: int | None = None
     hops: int | None = None
+    reranked: int = 0
+    is_by_code: bool = False
 
 
 class Matching:
@@ -136,7 +156,10 @@ class View:
     ix : descriptor for kernels
     is_linked : whether there is a graph
     is_coded : whether walks go on codes apart from the originals
+    is_quantized : whether the codes are those of a trained quantizer
     rerank : how many of the nearest by code are reranked for 10 neighbours
+    settled_depth : 0 where distances by code are all there is, None elsewhere
+    has_exact_scores : whether the vectors are there as they were given
     codes, kept : what walks compare, and the share of neighbours it kept when it was chosen; see `Calibration`
     names : id of every slot
     plans : plans made for this view, by k, ef, number of matches and whether there is a filter
@@ -151,8 +174,10 @@ class View:
         "_vectors",
         "codes",
         "fields",
+        "has_exact_scores",
         "is_coded",
         "is_linked",
+        "is_quantized",
         "ix",
         "kept",
         "live",
@@ -163,7 +188,9 @@ class View:
         "plans",
         "records",
         "rerank",
+        "scan_bytes",
         "scratches",
+        "settled_depth",
         "version",
     )
 
@@ -190,11 +217,15 @@ class View:
         self.ix = ix
         self.is_linked = graph is not None
         self.is_coded = vectors.is_coded
+        self.is_quantized = vectors.is_quantized
+        self.has_exact_scores = vectors.keeps_originals
         self.rerank = vectors.rerank
+        self.settled_depth = 0 if vectors.is_by_code_only else None
+        self.scan_bytes = vectors.scan_bytes
         self.codes = vectors.code_name
-        self.kept = (
-            None if calibration is None or calibration.kind is None else calibration.kept[calibration.kind]
-        )
+        self.kept = vectors.kept
+        if calibration is not None and calibration.kind is not None:
+            self.kept = calibration.kept[calibration.kind]
         self.scratches = scratches
         self.records = records
         self.fields = fields
@@ -248,7 +279,7 @@ class View:
         return self._everything
 
     def vector(self, slot: int) -> NDArray[np.float32]:
-        """Return a copy of a vector, exactly as it was given."""
+        """Return a copy of a vector, exactly as it was given, or decoded where originals are dropped."""
         return self._vectors.get(slot)
 
     def pieces(self) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]] | None]:
@@ -277,29 +308,37 @@ class Collection:
     ----------
     view : what readers take
     calibration : how the codes in use were chosen; None while there are none
+    numbering : grows whenever slots are numbered anew
+    training_seconds : how long training took; None where it was not here
     """
 
     def __init__(self, config: CollectionConfig) -> None:
         self.config = config
         self.metric = METRICS[config.space]
         self.calibration: Calibration | None = None
+        self.training_seconds: float | None = None
+        self.numbering = 0
         self._version = 0
         self._calibrated_at = 0
         self._misfits = 0
         self._start_empty()
         self._publish(0)
 
-    def _start_empty(self) -> None:
+    def _start_empty(self, quantized: Vectors | None = None) -> None:
         self._ids = Ids()
-        self._vectors = Vectors(self.config.dim, self.metric)
+        self._vectors = Vectors(self.config.dim, self.metric) if quantized is None else quantized
         self._records = Records()
         self._fields = FieldIndexes()
-        self._graph: HNSWGraph | None = None
+        self._graph: HNSWGraph | None = None if quantized is None else self._new_graph()
         self._unrepaired: list[NDArray[np.int32]] = []
         self.calibration = None
         self._calibrated_at = 0
         self._misfits = 0
         self._renew_scratches()
+
+    def _new_graph(self) -> HNSWGraph:
+        config = self.config
+        return HNSWGraph(config.m, config.ef_construction, config.seed, self._vectors.shift)
 
     def _renew_scratches(self) -> None:
         self._scratches = ScratchPool(self.config.dim, self._vectors.form_bytes)
@@ -354,7 +393,8 @@ class Collection:
 
         try:
             self._append(batch)
-            self._link(first + count, published)
+            self._link(first + count, published, batch.vectors if batch.coded is None else None)
+            self._train_if_due()
         except BaseException:
             self._withdraw(first, claimed)
             raise
@@ -364,7 +404,10 @@ class Collection:
     def _append(self, batch: RecordBatch) -> None:
         """Write the records to the slots behind the last, where nobody looks yet."""
         count = len(batch)
-        first = self._vectors.append(batch.vectors)
+        if batch.coded is None:
+            first = self._vectors.append(batch.vectors)
+        else:
+            first = self._vectors.append_coded(batch.coded)
         self._ids.append(batch.ids)
         if batch.documents is None:
             self._records.append_empty(count)
@@ -372,10 +415,20 @@ class Collection:
             self._records.append(batch.documents)
         self._fields.append(first, batch.decoded, count)
 
-    def _link(self, stop: int, published: Callable[[int], None]) -> None:
-        """Bring slots up to `stop` into the graph, which is made once there are enough for one."""
+    def _link(
+        self, stop: int, published: Callable[[int], None], rows: NDArray[np.float32] | None = None
+    ) -> None:
+        """Bring slots up to `stop` into the graph, which is made once there are enough for one.
+
+        Parameters
+        ----------
+        rows : the vectors of the new slots, where they are at hand
+        """
         if stop < SMALLEST_GRAPH and self._graph is None:
             published(stop)
+            return
+        if self._vectors.is_quantized:
+            self._link_quantized(stop, published, rows)
             return
         if self._graph is None:
             self._start_graph(published)
@@ -391,11 +444,61 @@ class Collection:
         assert self._graph is not None
         self._graph.insert(stop, self._ids.live, self._describe, self._scratches, published)
 
+    def _link_quantized(
+        self, stop: int, published: Callable[[int], None], rows: NDArray[np.float32] | None
+    ) -> None:
+        graph, first = self._graph, self.view.n
+        assert graph is not None
+        self._vectors.encode()
+        describe = self._describe
+        if self._vectors.wants_scaffold and (stop - first) * _SCAFFOLD_SHARE > stop:
+            describe = self._scaffolded(graph, first, rows)
+        graph.insert(stop, self._ids.live, describe, self._scratches, published)
+
+    def _scaffolded(
+        self, graph: HNSWGraph, first: int, rows: NDArray[np.float32] | None
+    ) -> Callable[[], NDArray[np.int64]]:
+        """Return what describes a graph over the vectors in codes that are quick to compare with one another."""
+        scaffold = self._vectors.scaffold(first, rows)
+        return lambda: _descriptor(scaffold, graph)
+
+    def _train_if_due(self) -> None:
+        """Train the quantizer once there are enough records; searches go on as before until it is in place."""
+        config = self.config.quantization
+        if config is None or self._vectors.is_quantized or self._ids.live_count < config.training_size:
+            return
+        self._train(config)
+
+    def _train(self, config: QuantizationConfig) -> None:
+        started = time.perf_counter()
+        count = self._ids.live_count
+        logger.info("training %s on %d records", config.type, min(count, config.max_training_vectors))
+        if self._graph is None:
+            self._start_graph(lambda _: None)
+
+        def report(done: int, parts: int) -> None:
+            if done * _TRAINING_REPORTS // parts == (done - 1) * _TRAINING_REPORTS // parts:
+                return
+            logger.info("training %s: %d of %d parts", config.type, done, parts)
+
+        vectors = self._vectors.quantized(config, self._ids.live, self.config.seed, report)
+        self._put_in_place(vectors)
+        self.training_seconds = time.perf_counter() - started
+        logger.info("trained %s in %.1f s: %s", config.type, self.training_seconds, vectors.code_name)
+
+    def _put_in_place(self, vectors: Vectors) -> None:
+        """Go on with other codes of the same vectors; what readers hold stays as it is."""
+        self._vectors = vectors
+        self.calibration = None
+        self._calibrated_at = vectors.count
+        self._misfits = 0
+        self._renew_scratches()
+        self._publish(self.view.n)
+
     def _start_graph(self, published: Callable[[int], None]) -> None:
         """Make the graph of an index that was scanned so far; searches go on scanning until it is whole."""
         self._calibrate()
-        config = self.config
-        graph = HNSWGraph(config.m, config.ef_construction, config.seed, self._vectors.shift)
+        graph = self._new_graph()
         scanned = self.view.n
 
         def describe() -> NDArray[np.int64]:
@@ -489,12 +592,15 @@ class Collection:
             return 0
         live, graph, names = self._ids.live, self._graph, self._ids.names
         if graph is not None:
-            if len(slots) < SMALLEST_GRAPH // 2:
+            if len(slots) < SMALLEST_GRAPH // 2 and not self._vectors.is_quantized:
                 graph = None
             else:
                 # Every link to a removed slot is replaced before the slots are numbered anew.
                 everything = np.flatnonzero(~live[:n]).astype(np.int32)
-                graph.repair(everything, live, self._describe(), self._scratches, thorough=True)
+                describe = (
+                    self._scaffolded(graph, n, None) if self._vectors.wants_scaffold else self._describe
+                )
+                graph.repair(everything, live, describe(), self._scratches, thorough=True)
                 graph = graph.selected(slots)
         ids = Ids.from_names([names[slot] for slot in slots.tolist()])
         vectors = self._vectors.selected(slots)
@@ -510,30 +616,65 @@ class Collection:
         if graph is None:
             self.calibration, self._calibrated_at = None, 0
         self._unrepaired = []
+        self.numbering += 1
         self._publish(len(slots))
         return removed
 
     def rebuild(
-        self, *, m: int | None = None, ef_construction: int | None = None, expected_size: int | None = None
+        self,
+        *,
+        m: int | None = None,
+        ef_construction: int | None = None,
+        expected_size: int | None = None,
+        quantization: QuantizationConfig | Unchanged | None = UNCHANGED,
     ) -> int:
-        """Build the graph anew, with other parameters where given; returns the records in it."""
+        """Build the graph anew, with other parameters where given; returns the records in it.
+
+        Parameters
+        ----------
+        quantization : another quantizer, None for none, `UNCHANGED` for the one there is
+
+        Raises
+        ------
+        ConfigurationError
+            The vectors are to be quantized otherwise, and only codes of them are left.
+        """
         config = replace(
             self.config,
             m=self.config.m if m is None else m,
             ef_construction=self.config.ef_construction if ef_construction is None else ef_construction,
             expected_size=self.config.expected_size if expected_size is None else expected_size,
         )
+        if not isinstance(quantization, Unchanged):
+            config = replace(config, quantization=quantization)
+            if not self._vectors.keeps_originals:
+                raise ConfigurationError(
+                    "the vectors of this index were dropped when its quantizer was trained "
+                    "(storage_mode='quantized_only'): what is left cannot be quantized in another way; make a new "
+                    "index from the source"
+                )
         self.compact()
         n = self.view.n
-        before = self.config, copy(self._vectors), self.calibration, self._calibrated_at
+        before = self.config, copy(self._vectors), self._graph, self.calibration, self._calibrated_at
         try:
             self.config = config
+            if not isinstance(quantization, Unchanged):
+                self._vectors = self._vectors.unquantized()
             self._renew_scratches()
-            if n >= SMALLEST_GRAPH or self._graph is not None:
+            if self._vectors.is_quantized:
+                graph = self._new_graph()
+                describe = lambda: _descriptor(self._vectors, graph)  # noqa: E731
+                if self._vectors.wants_scaffold:
+                    describe = self._scaffolded(graph, n, None)
+                graph.insert(n, self._ids.live, describe, self._scratches, lambda _: None)
+                self._graph = graph
+            elif n >= SMALLEST_GRAPH or self._graph is not None:
                 self._start_graph(lambda _: None)
+            self._train_if_due()
         except BaseException:
             # The graph that is there goes on with the codes and the parameters that it was built with.
-            self.config, self._vectors, self.calibration, self._calibrated_at = before
+            self.config, self._vectors, self._graph, self.calibration, self._calibrated_at = before
+            self._renew_scratches()
             raise
         self._publish(n)
         return n
@@ -549,9 +690,46 @@ class Collection:
     def clear(self) -> int:
         """Remove all records; returns how many there were."""
         count = self.view.live_count
-        self._start_empty()
+        self.numbering += 1
+        self._start_empty(self._vectors.emptied() if self._vectors.is_quantized else None)
         self._publish(0)
         return count
+
+    def take_quantizer(self, vectors: Vectors) -> None:
+        """Go on, while empty, with the quantizer that others were coded with."""
+        self._start_empty(vectors.emptied())
+        self._publish(0)
+
+    def adopt_originals(self, rows: NDArray[np.float32]) -> None:
+        """Take the originals of the first slots from an equal array that is mapped; see `Vectors.adopt_originals`."""
+        vectors = copy(self._vectors)
+        vectors.adopt_originals(rows)
+        self._vectors = vectors
+        self._publish(self.view.n)
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the quantizer is trained and in use."""
+        return self._vectors.is_quantized
+
+    @property
+    def keeps_originals(self) -> bool:
+        """Whether the vectors are there as they were given."""
+        return self._vectors.keeps_originals
+
+    @property
+    def codec_bytes(self) -> int:
+        """Bytes of the quantizer itself, 0 while there is none."""
+        return 0 if self._vectors.codec is None else self._vectors.codec.memory_bytes
+
+    def coded_rows(self, first: int, stop: int) -> NDArray[np.uint8]:
+        """Return all that is kept of the vectors of some slots; see `Vectors.coded_rows`."""
+        return self._vectors.coded_rows(first, stop)
+
+    @property
+    def coded_width(self) -> int:
+        """Bytes of a row of `coded_rows`."""
+        return self._vectors.coded_width
 
     # Searches
 
@@ -587,7 +765,7 @@ class Collection:
         elif _KERNELS is None:
             return self._scan_one(view, query, k, matching)
         else:
-            chosen = exact_plan(k)
+            chosen = exact_plan(k)  # what is not linked is not quantized
         return self._answer_one(view, query, k, chosen, matching)
 
     def _answer_one(
@@ -618,22 +796,25 @@ class Collection:
         distances: list[float] = scratch.out_distances[:k].tolist()
         view.scratches.give(scratch)
         if status == _GAVE_UP:
-            return self._answer_one(view, query, k, scan_plan(k, view.rerank), matching)
+            return self._answer_one(view, query, k, scan_plan(k, view.rerank, view.settled_depth), matching)
         if status or slots[-1] < 0 or distances[-1] == math.inf:
             return None
         return slots, distances
 
-    def _plan(self, view: View, k: int, ef: int | None, matches: int, is_masked: bool) -> Plan:
+    def _plan(
+        self, view: View, k: int, ef: int | None, matches: int, is_masked: bool, depth: int | None = None
+    ) -> Plan:
         chosen = plan(
             n=view.n,
             matches=matches,
             k=k,
             ef=ef,
-            row_bytes=int(view.ix[layout.CODE_STRIDE]),
+            row_bytes=view.scan_bytes,
             rerank=view.rerank,
             masked=is_masked,
+            settled_depth=view.settled_depth if depth is None else depth,
         )
-        if len(view.plans) < _REMEMBERED:
+        if depth is None and len(view.plans) < _REMEMBERED:
             view.plans[(k, ef, matches, is_masked)] = chosen
         return chosen
 
@@ -647,6 +828,7 @@ class Collection:
         selection: Selection | None = None,
         exact: bool = False,
         max_distance: float | None = None,
+        rerank: int | None = None,
     ) -> SearchResult:
         """Find the k nearest of each query.
 
@@ -659,6 +841,7 @@ class Collection:
         selection : slots of `view` that may be returned; None for all live ones
         exact : whether to compare with every record that may be returned
         max_distance : hits further away are left out
+        rerank : of a quantized index: candidates reranked for each of the k, 0 for none; None for the default
 
         Raises
         ------
@@ -671,10 +854,13 @@ class Collection:
         width = min(k, matches)
         if count == 0 or width == 0:
             return SearchResult(np.full((count, 0), -1), np.empty((count, 0), np.float32), "empty")
+        depth = view.settled_depth
+        if rerank is not None and view.is_quantized and depth is None:
+            depth = min(rerank * width, matches)
         if exact or not view.is_linked:
-            chosen = exact_plan(width)
+            chosen = _exhaustive_plan(view, width)
         else:
-            chosen = self._plan(view, width, ef, matches, matching is not None)
+            chosen = self._plan(view, width, ef, matches, matching is not None, depth)
         if view.is_linked or _KERNELS is not None:
             result = self._run(view, queries, width, chosen, matching)
         else:
@@ -737,13 +923,15 @@ class Collection:
         count, dim = queries.shape
         slots = np.empty((count, k), np.int64)
         distances = np.empty((count, k), np.float32)
-        result = SearchResult(slots, distances, chosen.path, chosen.ef, 0, 0)
+        is_by_code = chosen.depth == 0 and chosen.path != "exact"
+        reranked = chosen.depth if view.is_coded and chosen.path != "exact" else 0
+        result = SearchResult(slots, distances, chosen.path, chosen.ef, 0, 0, reranked, is_by_code)
         query_address = queries.ctypes.data
         slots_address, distances_address = slots.ctypes.data, distances.ctypes.data
         if matching is None and chosen.path == "scan":
             matching = view.everything()
         totals = threading.Lock()
-        last_resort = scan_plan(k, view.rerank)
+        last_resort = scan_plan(k, view.rerank, view.settled_depth if chosen.depth else 0)
         room = max(chosen.capacity, chosen.ef, chosen.depth, k)
         if chosen.path not in ("exact", "scan"):
             room = max(room, last_resort.depth)
@@ -794,7 +982,7 @@ class Collection:
         short = np.flatnonzero(result.slots[:, k - 1] < 0)
         if len(short) == 0:
             return
-        again = exact_plan(k)
+        again = _exhaustive_plan(view, k)
         rest = self._run(view, np.ascontiguousarray(queries[short]), k, again, matching)
         result.slots[short], result.distances[short] = rest.slots, rest.distances
         if not result.path.endswith("scan"):
@@ -810,19 +998,18 @@ class Collection:
         self.compact()
         vectors = self._vectors.state()
         n = self.view.n
-        graph = self._graph or HNSWGraph(
-            self.config.m, self.config.ef_construction, self.config.seed, self._vectors.shift
-        )
+        graph = self._graph or self._new_graph()
         files: dict[str, Any] = {
+            **vectors,
             "mappings.bin": self._ids.state(),
-            "vectors.bin": vectors["vectors"],
             "hnsw_index.hnsw.graph": graph.state(),
             "fields.bin": self._fields.state(),
         }
         if not files["fields.bin"]["data"]:
             files["fields.bin"]["data"] = np.empty(0, np.uint8)
-        if "codes" in vectors:
-            files["codes.bin"] = vectors["codes"]
+        if self.config.quantization is not None:
+            is_trained = self._vectors.is_quantized
+            files["quantization.json"] = {**self.config.quantization.to_json(), IS_TRAINED: is_trained}
         if self._graph is not None:
             files["hnsw_index.hnsw.graph"]["calibrated_at"] = self._calibrated_at
         records = self._records.lines()
@@ -849,18 +1036,21 @@ class Collection:
         CorruptIndexError
             A part is missing, damaged, or does not fit the others.
         """
-        for name in ("mappings.bin", "vectors.bin", "hnsw_index.hnsw.graph", "metadata.json", "fields.bin"):
+        for name in ("mappings.bin", "hnsw_index.hnsw.graph", "metadata.json", "fields.bin"):
             if name not in files:
                 raise CorruptIndexError(f"{name} is missing")
         collection = cls(config)
-        parts = {"vectors": files["vectors.bin"]}
-        if "codes.bin" in files:
-            parts["codes"] = files["codes.bin"]
-        vectors = Vectors.from_state(parts, config.dim, collection.metric, trusted=trusted)
+        vectors = Vectors.from_state(
+            files,
+            config.dim,
+            collection.metric,
+            quantization=trained_quantization(files, config),
+            trusted=trusted,
+        )
         n = vectors.count
         ids = Ids.from_state(files["mappings.bin"])
         if len(ids.names) != n:
-            raise CorruptIndexError(f"mappings.bin has {len(ids.names)} ids, vectors.bin {n} vectors")
+            raise CorruptIndexError(f"mappings.bin has {len(ids.names)} ids, for {n} vectors")
         graph_state = files["hnsw_index.hnsw.graph"]
         if "calibrated_at" in graph_state:
             graph = HNSWGraph.from_state(
@@ -868,7 +1058,7 @@ class Collection:
             )
             collection._graph = graph
             collection._calibrated_at = int(
-                checked_number(graph_state, "hnsw_index.hnsw.graph", "calibrated_at", 1, 1 << 31)
+                checked_number(graph_state, "hnsw_index.hnsw.graph", "calibrated_at", 0, 1 << 31)
             )
         elif n >= SMALLEST_GRAPH or vectors.is_coded:
             raise CorruptIndexError(f"hnsw_index.hnsw.graph holds no graph of the {n} vectors")
@@ -882,7 +1072,7 @@ class Collection:
         return collection
 
     def memory_bytes(self) -> dict[str, int]:
-        """Bytes held, by part; pages of arrays that were reserved and never written are counted too."""
+        """Bytes held in memory, by part; pages of arrays that were reserved and never written are counted too."""
         return {
             **self._vectors.memory_bytes(),
             "graph": 0 if self._graph is None else self._graph.memory_bytes(),
@@ -890,6 +1080,15 @@ class Collection:
             "records": self._records.memory_bytes(),
             "fields": self._fields.memory_bytes(),
         }
+
+    def mapped_bytes(self) -> int:
+        """Bytes of vectors, codes and graph that are mapped files and not held in memory."""
+        return self._vectors.mapped_bytes() + (0 if self._graph is None else self._graph.mapped_bytes())
+
+
+def _exhaustive_plan(view: View, k: int) -> Plan:
+    """Return the plan that misses nothing: over the vectors, or over codes where these are all there is."""
+    return exact_plan(k) if view.settled_depth is None else scan_plan(k, view.rerank, view.settled_depth)
 
 
 def _descriptor(vectors: Vectors, graph: HNSWGraph | None) -> NDArray[np.int64]:
@@ -900,6 +1099,16 @@ def _descriptor(vectors: Vectors, graph: HNSWGraph | None) -> NDArray[np.int64]:
     if graph is not None:
         graph.describe(ix)
     return ix
+
+
+def trained_quantization(files: Mapping[str, Any], config: CollectionConfig) -> QuantizationConfig | None:
+    """Return how the vectors of a saved index are quantized; None where no quantizer was trained."""
+    if config.quantization is None:
+        return None
+    is_trained = files["quantization.json"].get(IS_TRAINED)
+    if type(is_trained) is not bool:
+        raise CorruptIndexError(f"quantization.json: {IS_TRAINED} is {is_trained!r}, must be true or false")
+    return config.quantization if is_trained else None
 
 
 class _Kernels(NamedTuple):

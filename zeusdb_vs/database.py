@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from zeusdb_vs.binding import Binding, Reader, open_writer
+from zeusdb_vs.binding import MAPS_BY_DEFAULT, Binding, Reader, open_writer
 from zeusdb_vs.checks import check_bool, check_int, check_str_list, did_you_mean
 from zeusdb_vs.collection import Collection, CollectionConfig
 from zeusdb_vs.errors import ArgumentTypeError, ConfigurationError
 from zeusdb_vs.index import HNSWIndex, check_build_options, load_index
 from zeusdb_vs.metrics import ALIASES
+from zeusdb_vs.quantization_config import read_quantization, warn_of_quantization
 from zeusdb_vs.snapshots import IndexState
 from zeusdb_vs.storage import Durability
 
@@ -29,9 +29,6 @@ DEFAULT_EF_CONSTRUCTION = 200
 DEFAULT_EXPECTED_SIZE = 10_000
 
 _DURABILITIES = ("always", "interval", "never")
-_MAPS_BY_DEFAULT = sys.platform != "win32"
-"""Windows does not let a file that is mapped be replaced."""
-
 _INDEX_TYPES = ("hnsw",)
 _OPTIONS = (
     "index_type",
@@ -84,8 +81,12 @@ class VectorDatabase:
             Candidates looked at when a record is linked, 1..4,096; should exceed ``2 * m``.
         expected_size : int
             Records expected, a hint: no memory is taken for it.
-        quantization_config : None
-            Not available in this version.
+        quantization_config : dict, optional
+            Keep codes in place of vectors once there are enough records to train a quantizer:
+            ``{"type": "int8"}`` or ``{"type": "pq", "subvectors": dim // 8, "bits": 8}``, with
+            ``"storage_mode"``: ``"quantized_only"`` (vectors are dropped) or ``"quantized_with_raw"`` (kept, on disk
+            where the index has a directory, and results are reranked by them), ``"training_size"`` (10,000; at
+            least 1,000) and ``"max_training_vectors"``. `estimate_memory` tells what each takes.
         indexed_fields : iterable of str, optional
             Accepted for code that declares them; filters are fast on every field.
 
@@ -100,12 +101,12 @@ class VectorDatabase:
             name = next(iter(unknown))
             raise ConfigurationError(f"create has no option {name!r}; {did_you_mean(name, _OPTIONS)}")
         _known(index_type, "index_type", {name: name for name in _INDEX_TYPES})
-        if quantization_config is not None:
-            raise ConfigurationError(
-                "quantization_config: this version has no quantization yet; leave it out or pass None"
-            )
-        config, state = _new_index("create", dim, space, m, ef_construction, expected_size, indexed_fields)
+        config, state = _new_index(
+            "create", dim, space, m, ef_construction, expected_size, indexed_fields, quantization_config
+        )
         _warn_of_few_candidates(config)
+        if config.quantization is not None and quantization_config is not None:
+            warn_of_quantization(config.quantization, quantization_config, config.dim, config.expected_size)
         return HNSWIndex(Collection(config), state)
 
     def open(
@@ -117,13 +118,14 @@ class VectorDatabase:
         durability: Durability = "always",
         interval_ms: float = 100,
         read_only: bool = False,
-        mmap: bool = _MAPS_BY_DEFAULT,
+        mmap: bool = MAPS_BY_DEFAULT,
         verify: bool = True,
         create: bool = True,
         lock_timeout_s: float = 10.0,
         m: int | None = None,
         ef_construction: int | None = None,
         expected_size: int | None = None,
+        quantization_config: Mapping[str, Any] | None = None,
         indexed_fields: Iterable[str] | None = None,
     ) -> HNSWIndex:
         """Open the index in a directory, or make one there, and bind it: every change is stored at once.
@@ -137,9 +139,9 @@ class VectorDatabase:
         ----------
         path : str or path-like
             A directory with an index, an empty one, or a new path.
-        dim, space, m, ef_construction, expected_size, indexed_fields
+        dim, space, m, ef_construction, expected_size, quantization_config, indexed_fields
             As for `create`, for a new index; `dim` is then required. Of an index that is there, what is given
-            of the first four must agree with it.
+            of the first four and of the quantization must agree with it.
         durability : {"always", "interval", "never"}
             What a call that has returned survives. In any case the end of this process, kill -9 too. A loss
             of power: with ``"always"`` (the call waits for an fsync, which threads share), with ``"interval"``
@@ -190,6 +192,7 @@ class VectorDatabase:
                 ef_construction,
                 expected_size,
                 indexed_fields,
+                quantization_config,
             )
 
         if dim is not None:
@@ -210,6 +213,7 @@ class VectorDatabase:
         index = HNSWIndex(binding.collection, binding.state, binding=binding)
         try:
             _check_agreement(index, path, dim, space, m, ef_construction)
+            _check_quantization(index, path, quantization_config)
         except BaseException:
             index.close()
             raise
@@ -244,6 +248,7 @@ def _new_index(
     ef_construction: int | None,
     expected_size: int | None,
     indexed_fields: Iterable[str] | None,
+    quantization_config: Mapping[str, Any] | None,
 ) -> tuple[CollectionConfig, IndexState]:
     """Return what an index with these options is, all of them checked."""
     if dim is None:
@@ -258,7 +263,11 @@ def _new_index(
     if "m" not in options:
         options["m"] = DEFAULT_M_LARGE if options["expected_size"] > LARGE_SIZE else DEFAULT_M
     fields = () if indexed_fields is None else tuple(check_str_list(indexed_fields, "indexed_fields"))
-    return CollectionConfig(dim=width, space=metric, **options), IndexState(indexed_fields=fields)
+    quantization = None
+    if quantization_config is not None:
+        quantization = read_quantization(quantization_config, width, metric)
+    config = CollectionConfig(dim=width, space=metric, **options, quantization=quantization)
+    return config, IndexState(indexed_fields=fields)
 
 
 def _warn_of_few_candidates(config: CollectionConfig) -> None:
@@ -301,6 +310,18 @@ def _check_agreement(
             raise ConfigurationError(
                 f"{path} holds an index with {name}={actual!r}, open was given {value!r}; leave it out, {way_out}"
             )
+
+
+def _check_quantization(index: HNSWIndex, path: object, given: Mapping[str, Any] | None) -> None:
+    """Raise ConfigurationError if an index that is there is quantized otherwise than is asked for."""
+    if given is None:
+        return
+    wanted, actual = read_quantization(given, index.dim, index.space), index.quantization
+    if wanted != actual:
+        raise ConfigurationError(
+            f"{path} holds an index with quantization {actual or 'none'}, open was given {wanted}; leave it out, "
+            "rebuild(quantization_config=...) changes it"
+        )
 
 
 def _known(value: object, option: str, names: Mapping[str, str]) -> str:

@@ -99,8 +99,12 @@ class HNSWGraph:
         return tuple((table.table, tuple(table.chunks)) for table in tables)
 
     def memory_bytes(self) -> int:
-        """Bytes reserved for the rows."""
+        """Bytes in memory reserved for the rows; mapped files are not counted."""
         return sum(t.memory_bytes for t in (self.links, self.upper, self.upper_offsets, self.levels))
+
+    def mapped_bytes(self) -> int:
+        """Bytes of mapped files that rows are read from; pages that change become memory."""
+        return sum(t.mapped_bytes for t in (self.links, self.upper, self.upper_offsets, self.levels))
 
     def _reserve(self, stop: int) -> None:
         """Give slots `count .. stop` rows and levels."""

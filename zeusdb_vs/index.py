@@ -18,10 +18,10 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from zeusdb_vs.binding import Binding, Reader
+from zeusdb_vs.binding import MAPS_BY_DEFAULT, Binding, Reader
 from zeusdb_vs.checks import check_bool, check_int, check_str_list
 from zeusdb_vs.coerce import as_one_query, read_queries
-from zeusdb_vs.collection import Collection, SearchResult, View
+from zeusdb_vs.collection import UNCHANGED, Collection, SearchResult, Unchanged, View
 from zeusdb_vs.documents import check_document, encode_checked
 from zeusdb_vs.errors import (
     ArgumentTypeError,
@@ -33,6 +33,7 @@ from zeusdb_vs.errors import (
 )
 from zeusdb_vs.fields import FieldSummary, Selection
 from zeusdb_vs.inputs import CheckedRows, admit_rows, check_rows, merge_rows, read_rows
+from zeusdb_vs.quantization_config import QuantizationConfig, read_quantization
 from zeusdb_vs.reading import (
     DEFAULT_PARTS,
     Hits,
@@ -58,7 +59,11 @@ from zeusdb_vs.reports import (
     info_line,
     memory_table,
     performance_notes,
+    quantization_info,
     statistics,
+    storage_state,
+    training_needed,
+    training_progress,
 )
 from zeusdb_vs.results import AddResult, ExplainedHits, IndexStats, ReadBenchmark
 from zeusdb_vs.snapshots import IndexState, save_snapshot, take_snapshot
@@ -286,7 +291,8 @@ class HNSWIndex:
         return_vector : bool
             Add each hit's vector, as it was given to `add`.
         rerank : int, optional
-            Candidates rescored per hit on a quantized index; without effect on others.
+            On a quantized index: candidates rescored for each hit, 0 for none (scores are then estimated from
+            codes). By default as many as training found that recall takes. Without effect on others.
         include : iterable of {"metadata", "text", "payload", "vector"}, optional
             What hits carry beside id and score; the metadata by default.
         max_distance : float, optional
@@ -335,14 +341,12 @@ class HNSWIndex:
         parts = chosen_parts(include, return_vector)
         k = check_int(top_k, "top_k", 0)
         check_bool(explain, "explain")
-        if rerank is not None:
-            check_int(rerank, "rerank", 0)
         queries, many, itself = self._queries(view, vector, id)
         selection = selection_of(view, filter, ids, strict=strict)
         masked = time.perf_counter()
         # One more than asked for where the record itself will be among them and is to be dropped.
         wanted = min(k, view.live_count) + (k > 0 and itself >= 0)
-        result = self._search(view, queries, wanted, selection, ef_search, max_distance, exact)
+        result = self._search(view, queries, wanted, selection, ef_search, max_distance, exact, rerank)
         answers: list[Hits] = [[] for _ in queries]
         for row, (slots, distances) in enumerate(_rows(result)):
             if itself >= 0:
@@ -422,8 +426,10 @@ class HNSWIndex:
         ef_search: int | None,
         max_distance: float | None,
         exact: bool,
+        rerank: int | None,
     ) -> SearchResult | None:
         """Check the options that go to the collection and ask it; None when there is nothing to ask."""
+        fetch = None if rerank is None else check_int(rerank, "rerank", 0)
         ef = None if ef_search is None else check_int(ef_search, "ef_search", 1)
         limit = None if max_distance is None else check_max_distance(max_distance)
         check_bool(exact, "exact")
@@ -433,7 +439,14 @@ class HNSWIndex:
             return None
         try:
             return self._collection.search(
-                view, queries, k, ef=ef, selection=selection, exact=exact, max_distance=limit
+                view,
+                queries,
+                k,
+                ef=ef,
+                selection=selection,
+                exact=exact,
+                max_distance=limit,
+                rerank=fetch,
             )
         except VectorError:
             # Which value is at fault: looked up only when one is.
@@ -451,6 +464,7 @@ class HNSWIndex:
         exact: bool = False,
         ids: Iterable[str] | None = None,
         strict: bool = False,
+        rerank: int | None = None,
     ) -> tuple[NDArray[np.object_], FloatArray]:
         """Find the records nearest to each query, as arrays.
 
@@ -458,7 +472,7 @@ class HNSWIndex:
         ----------
         queries : array_like, shape (q, dim) or (dim,)
             One query counts as a batch of one.
-        top_k, filter, ef_search, max_distance, exact, ids, strict
+        top_k, filter, ef_search, max_distance, exact, ids, strict, rerank
             As for `search`.
 
         Returns
@@ -473,14 +487,20 @@ class HNSWIndex:
         rows, _ = self._read_queries(queries)
         selection = None if filter is None and ids is None else selection_of(view, filter, ids, strict=strict)
         columns = min(k, max(view.live_count, MAX_TOP_K_COLUMNS))
-        if len(rows) == 1 and 0 < k <= MAX_QUICK_TOP_K and max_distance is None and exact is False:
+        if (
+            (len(rows) == 1 and 0 < k <= MAX_QUICK_TOP_K)
+            and (max_distance is None and rerank is None)
+            and exact is False
+        ):
             ef = None if ef_search is None else check_int(ef_search, "ef_search", 1)
             quick = self._collection.search_one(view, rows[0], k, ef, selection)
             if quick is not None and len(quick[0]) == k:
                 ids_found: NDArray[Any] = np.empty((1, k), dtype=object)
                 ids_found[0] = [view.names[slot] for slot in quick[0]]
                 return ids_found, np.array(quick[1], np.float32)[np.newaxis]
-        result = self._search(view, rows, min(k, view.live_count), selection, ef_search, max_distance, exact)
+        result = self._search(
+            view, rows, min(k, view.live_count), selection, ef_search, max_distance, exact, rerank
+        )
         if result is None:
             result = SearchResult(
                 np.empty((len(rows), 0), np.int64), np.empty((len(rows), 0), np.float32), ""
@@ -773,23 +793,43 @@ class HNSWIndex:
             return self._collection.compact()
 
     def rebuild(
-        self, *, m: int | None = None, ef_construction: int | None = None, expected_size: int | None = None
+        self,
+        *,
+        m: int | None = None,
+        ef_construction: int | None = None,
+        expected_size: int | None = None,
+        quantization_config: Mapping[str, Any] | Unchanged | None = UNCHANGED,
     ) -> int:
         """Build the graph anew with other parameters; return how many records it holds.
+
+        Parameters
+        ----------
+        m, ef_construction, expected_size : int, optional
+            As for `VectorDatabase.create`; what is not given stays.
+        quantization_config : dict or None, optional
+            Quantize the vectors in this way from now on, once there are enough of them, or, with None, no more.
+            Not given, the present way stays.
 
         Raises
         ------
         ConfigurationError
-            No parameter is given, or one is out of range.
+            No parameter is given, or one is out of range; or the vectors, to be quantized otherwise, were
+            dropped when they were quantized.
         """
-        if m is None and ef_construction is None and expected_size is None:
+        is_given = not (m is None and ef_construction is None and expected_size is None)
+        if not is_given and isinstance(quantization_config, Unchanged):
             raise ConfigurationError(
-                "rebuild changes m, ef_construction or expected_size: pass at least one; "
+                "rebuild changes m, ef_construction, expected_size or quantization_config: pass at least one; "
                 "compact() rebuilds with the present ones"
             )
         checked = check_build_options(m, ef_construction, expected_size)
+        quantization: QuantizationConfig | Unchanged | None = UNCHANGED
+        if quantization_config is None:
+            quantization = None
+        elif not isinstance(quantization_config, Unchanged):
+            quantization = read_quantization(quantization_config, self.dim, self.space)
         with self._writing():
-            return self._collection.rebuild(**checked)
+            return self._collection.rebuild(**checked, quantization=quantization)
 
     def shrink_to_fit(self) -> int:
         """Give back memory that is reserved and unused; return how many bytes."""
@@ -1005,37 +1045,64 @@ class HNSWIndex:
 
     # ------------------------------------------------------------------------------------------ quantization
 
+    @property
+    def quantization(self) -> QuantizationConfig | None:
+        """How vectors are quantized once there are enough of them; None: not at all."""
+        return self._collection.config.quantization
+
     def has_quantization(self) -> bool:
-        """Return whether the index was created with quantization."""
-        return False
+        """Return whether vectors are quantized, now or once there are enough of them."""
+        return self.quantization is not None
 
     def is_quantized(self) -> bool:
-        """Return whether searches use quantized vectors in place of the originals."""
-        return False
+        """Return whether the quantizer is trained and searches use its codes."""
+        return self._collection.is_quantized
 
     def can_use_quantization(self) -> bool:
-        """Return whether quantization is trained and may be used."""
-        return False
+        """Return whether the quantizer is trained; the same as `is_quantized`."""
+        return self.is_quantized()
 
     def is_training_ready(self) -> bool:
-        """Return whether enough vectors are there to train a quantizer."""
-        return False
+        """Return whether enough vectors are there, or were, to train the quantizer."""
+        return self.has_quantization() and self.training_vectors_needed() == 0
 
     def training_vectors_needed(self) -> int:
-        """Return how many more vectors training needs."""
-        return 0
+        """Return how many more vectors training needs; 0 without quantization."""
+        return training_needed(self._collection)
 
     def get_training_progress(self) -> float:
-        """Return how much of what training needs is there, 0..100."""
-        return 0.0
+        """Return how much of what training needs is there, 0..100; 0 without quantization."""
+        return training_progress(self._collection)
 
     def get_storage_mode(self) -> str:
-        """Return how vectors are kept: ``"raw_only"``."""
-        return "raw_only"
+        """Return how vectors are kept now.
+
+        Returns
+        -------
+        str
+            ``"raw_only"``, ``"raw_collecting_for_training"`` or ``"quantized_active"``.
+        """
+        return storage_state(self._collection)
 
     def get_quantization_info(self) -> dict[str, Any] | None:
-        """Return the quantizer's figures, None without one."""
-        return None
+        """Return the quantizer's options and figures, None without one.
+
+        Returns
+        -------
+        dict or None
+            The options of `VectorDatabase.create`, ``is_trained``, ``compression_ratio`` (float32 over code),
+            ``code_bytes`` of a record, ``memory_mb`` of the quantizer itself, ``total_centroids`` of "pq", and once
+            trained ``codes``, ``rerank`` (candidates reranked for 10 hits), ``kept_neighbors`` (the share of true
+            neighbors that these kept when it was trained) and ``training_seconds``, both None after a load.
+        """
+        return quantization_info(self._collection)
+
+    def rebuild_with_quantization(self) -> bool:
+        """Build the graph of a quantized index anew; return whether it was, False where no quantizer is trained."""
+        if not self.is_quantized():
+            return False
+        self.rebuild(m=self.m)
+        return True
 
     # ------------------------------------------------------------------------------------------ inside
 
@@ -1142,7 +1209,7 @@ def _reopen_directory(path: str) -> HNSWIndex:
 
 def load_index(path: str | os.PathLike[str]) -> HNSWIndex:
     """Return the index saved in a directory; what `VectorDatabase.load` does."""
-    reader = Reader(path, mmap=False, verify=True)
+    reader = Reader(path, mmap=False, verify=True, maps_originals=MAPS_BY_DEFAULT)
     index = HNSWIndex(reader.collection, reader.state)
     index._saved_at = os.path.realpath(path)
     return index

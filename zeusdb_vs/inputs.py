@@ -52,12 +52,15 @@ class RecordBatch:
         What is stored beside the vectors; None when no record has anything.
     decoded : list of (dict or None, dict or None) or None
         Own copies of metadata and payload, for the field indexes; None together with `documents`.
+    coded : ndarray of uint8, shape (n, width), or None
+        Instead of vectors, of which there are none then: what an index that has dropped its vectors kept of them.
     """
 
     ids: list[str]
     vectors: NDArray[np.float32]
     documents: list[EncodedRecord] | None = None
     decoded: list[Document] | None = None
+    coded: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -39,6 +39,7 @@ class Kind(IntEnum):
     UPDATE = 3
     INDEX_METADATA = 4
     CLEAR = 5
+    ADD_CODED = 6
 
 
 # ---------------------------------------------------------------------------------------------- writing
@@ -50,21 +51,22 @@ def added(batch: RecordBatch, generated_ids: int) -> list[Change]:
     Parameters
     ----------
     batch : RecordBatch
-        As the collection took it.
+        As the collection took it, or with what is kept of its vectors.
     generated_ids : int
         Number in the last generated id.
     """
-    count, dim = batch.vectors.shape
-    step = max(1, _LONGEST_PAYLOAD // (4 * dim + 1))
+    kind = Kind.ADD if batch.coded is None else Kind.ADD_CODED
+    rows = batch.vectors if batch.coded is None else batch.coded
+    step = max(1, _LONGEST_PAYLOAD // (rows.itemsize * rows.shape[1] + 1))
     return [
-        (Kind.ADD, _added(batch, start, min(start + step, count), generated_ids))
-        for start in range(0, count, step)
+        (kind, _added(batch, rows, start, min(start + step, len(rows)), generated_ids))
+        for start in range(0, len(rows), step)
     ]
 
 
-def _added(batch: RecordBatch, start: int, stop: int, generated_ids: int) -> Payload:
-    vectors = np.ascontiguousarray(batch.vectors[start:stop], "<f4")
-    parts: Payload = [b"", vectors.reshape(-1).view(np.uint8).data, *_strings(batch.ids[start:stop])]
+def _added(batch: RecordBatch, vectors: NDArray[Any], start: int, stop: int, generated_ids: int) -> Payload:
+    rows = np.ascontiguousarray(vectors[start:stop], "<f4" if batch.coded is None else "|u1")
+    parts: Payload = [b"", rows.reshape(-1).view(np.uint8).data, *_strings(batch.ids[start:stop])]
     columns = 0
     if batch.documents is not None:
         documents = batch.documents[start:stop]
@@ -73,7 +75,7 @@ def _added(batch: RecordBatch, start: int, stop: int, generated_ids: int) -> Pay
             if any(text is not None for text in texts):
                 columns |= 1 << bit
                 parts += _strings(texts)
-    parts[0] = _ADD_HEAD.pack(stop - start, vectors.shape[1], generated_ids, columns)
+    parts[0] = _ADD_HEAD.pack(stop - start, rows.shape[1], generated_ids, columns)
     return parts
 
 
@@ -178,7 +180,7 @@ class Fold:
     def _start(self) -> None:
         self._view = self._collection.view
         self._is_cleared = False
-        self._new: dict[str, tuple[NDArray[np.float32], dict[str, str | None]]] = {}
+        self._new: dict[str, tuple[NDArray[Any], dict[str, str | None]]] = {}
         self._gone: dict[str, None] = {}
         self._changed: dict[str, dict[str, str | None]] = {}
 
@@ -199,8 +201,8 @@ class Fold:
 
     def _take(self, kind: int, payload: bytes) -> None:
         cursor = _Cursor(payload)
-        if kind == Kind.ADD:
-            self._add(cursor)
+        if kind in (Kind.ADD, Kind.ADD_CODED):
+            self._add(cursor, is_coded=kind == Kind.ADD_CODED)
         elif kind == Kind.REMOVE:
             self._remove(cursor)
         elif kind == Kind.UPDATE:
@@ -214,16 +216,11 @@ class Fold:
             _refuse(f"a record of kind {kind}")
         cursor.finish()
 
-    def _add(self, cursor: _Cursor) -> None:
-        count, dim, generated_ids, present = cursor.numbers(_ADD_HEAD)
-        config = self._collection.config
-        if dim != config.dim:
-            _refuse(f"vectors of width {dim} in an index of width {config.dim}")
-        vectors = np.frombuffer(cursor.take(4 * count * dim), "<f4").reshape(count, dim)
-        if not np.isfinite(vectors).all():
-            _refuse("a vector with NaN or infinite values")
-        if self._collection.metric.is_normalizing and not vectors.any(axis=1).all():
-            _refuse("a zero vector in a cosine index")
+    def _add(self, cursor: _Cursor, *, is_coded: bool) -> None:
+        count, width, generated_ids, present = cursor.numbers(_ADD_HEAD)
+        if is_coded == self._collection.keeps_originals:
+            _refuse(f"{'codes' if is_coded else 'vectors'} for an index that keeps the other")
+        vectors = self._codes(cursor, count, width) if is_coded else self._vectors(cursor, count, width)
         ids = _ids(cursor, count)
         columns = _columns(cursor, present, count)
         for row, record_id in enumerate(ids):
@@ -232,6 +229,22 @@ class Fold:
             self._new[record_id] = (vectors[row], {name: texts[row] for name, texts in columns.items()})
         self.generated_ids = generated_ids
         self.records += count
+
+    def _vectors(self, cursor: _Cursor, count: int, dim: int) -> NDArray[np.float32]:
+        config = self._collection.config
+        if dim != config.dim:
+            _refuse(f"vectors of width {dim} in an index of width {config.dim}")
+        vectors = np.frombuffer(cursor.take(4 * count * dim), "<f4").reshape(count, dim)
+        if not np.isfinite(vectors).all():
+            _refuse("a vector with NaN or infinite values")
+        if self._collection.metric.is_normalizing and not vectors.any(axis=1).all():
+            _refuse("a zero vector in a cosine index")
+        return vectors
+
+    def _codes(self, cursor: _Cursor, count: int, width: int) -> NDArray[np.uint8]:
+        if width != self._collection.coded_width:
+            _refuse(f"codes of {width} bytes a record, the index's have {self._collection.coded_width}")
+        return np.frombuffer(cursor.take(count * width), np.uint8).reshape(count, width)
 
     def _remove(self, cursor: _Cursor) -> None:
         count, _ = cursor.numbers(_HEAD)
@@ -268,7 +281,10 @@ class Fold:
         if self._gone:
             self._collection.remove(np.array([self._view.find(name) for name in self._gone], np.int64))
         if self._new:
-            self._collection.add(self._batch())
+            try:
+                self._collection.add(self._batch())
+            except CorruptIndexError as error:
+                _refuse(str(error))
         self._start()
 
     def _apply_changes(self) -> None:
@@ -290,13 +306,15 @@ class Fold:
         )
 
     def _batch(self) -> RecordBatch:
-        vectors = np.array([vector for vector, _ in self._new.values()], np.float32)
+        rows = np.array([row for row, _ in self._new.values()])
+        is_coded = not self._collection.keeps_originals
+        vectors = np.empty((0, self._collection.config.dim), np.float32) if is_coded else rows
+        coded = rows if is_coded else None
         documents = [EncodedRecord(**texts) for _, texts in self._new.values()]
         if not any(texts for _, texts in self._new.values()):
-            return RecordBatch(list(self._new), vectors)
-        return RecordBatch(
-            list(self._new), vectors, documents, [_decoded(document) for document in documents]
-        )
+            return RecordBatch(list(self._new), vectors, coded=coded)
+        decoded = [_decoded(document) for document in documents]
+        return RecordBatch(list(self._new), vectors, documents, decoded, coded)
 
 
 def _ids(cursor: _Cursor, count: int) -> list[str]:

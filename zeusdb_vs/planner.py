@@ -45,7 +45,7 @@ class Plan(NamedTuple):
     mode : of the walk, for kernels
     ef : pool positions that a walk expands; in a filtered walk, the matching slots it finds
     capacity : pool positions that a walk keeps
-    depth : how many of the nearest by code are reranked exactly
+    depth : how many of the nearest by code are reranked exactly; 0: none, their distances are those by code
     budget : distances after which a walk gives up and the scan takes over
     """
 
@@ -67,8 +67,15 @@ def rerank_depth(k: int, rerank: int) -> int:
     return max(rerank * k // 10, k + rerank - 10) if rerank else k
 
 
-def scan_plan(k: int, rerank: int) -> Plan:
-    """Return the plan that looks at everything that matches: at the codes, where there are any."""
+def scan_plan(k: int, rerank: int, depth: int | None = None) -> Plan:
+    """Return the plan that looks at everything that matches: at the codes, where there are any.
+
+    Parameters
+    ----------
+    depth : how many are reranked, where that is settled: 0 for none
+    """
+    if depth is not None:
+        return Plan("scan", WALK_ALL, 0, max(k, depth), depth, 0)
     if not rerank:
         return exact_plan(k)
     # Half as many again as the codes need on the whole: the kernel goes deeper where the first half did not suffice.
@@ -76,7 +83,17 @@ def scan_plan(k: int, rerank: int) -> Plan:
     return Plan("scan", WALK_ALL, 0, depth, depth, 0)
 
 
-def plan(*, n: int, matches: int, k: int, ef: int | None, row_bytes: int, rerank: int, masked: bool) -> Plan:
+def plan(
+    *,
+    n: int,
+    matches: int,
+    k: int,
+    ef: int | None,
+    row_bytes: int,
+    rerank: int,
+    masked: bool,
+    settled_depth: int | None = None,
+) -> Plan:
     """Choose the cheapest way through an index with a graph that keeps recall.
 
     Parameters
@@ -88,13 +105,18 @@ def plan(*, n: int, matches: int, k: int, ef: int | None, row_bytes: int, rerank
     row_bytes : bytes of a row that walks and scans compare: a code, or a float32 vector
     rerank : how many of the nearest by code are reranked for 10 neighbours; 0 where there are no codes
     masked : whether a filter restricts what may be returned
+    settled_depth : how many are reranked, where neither the codes nor the pool decide it; 0 for none
     """
-    scan = scan_plan(k, rerank)
+    scan = scan_plan(k, rerank, settled_depth)
     if matches <= scan.depth:
         return exact_plan(k)
     pool = max(2 * k, DEFAULT_EF) if ef is None else max(k, ef)
     # Whoever asks for a wider pool asks for more recall, which a fixed rerank would bound.
     depth = max(rerank_depth(k, rerank), min(pool // 2, _WIDE_DEPTH)) if rerank else k
+    if settled_depth is not None:
+        depth = min(settled_depth, _LARGEST_POOL)
+        # Of codes that are not reranked the first k are the answer, so the pool decides alone.
+        pool = max(pool, depth)
     share = matches / n
     found = max(k, int(pool * share**_FILTERED_POWER)) if ef is None else pool
     distance_ns = _WALK_NS + _WALK_NS_PER_BYTE * row_bytes

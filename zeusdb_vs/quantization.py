@@ -1,9 +1,9 @@
-"""Quantizers: how a vector becomes a short code. The kernels that write and compare codes are in `kernels`."""
+"""Scalar quantizers: how each dimension becomes 4 or 8 bits. The kernels of the codes are in `kernels/codes.py`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 
 from zeusdb_vs.arrays import checked_array, checked_number
 from zeusdb_vs.errors import CorruptIndexError
+from zeusdb_vs.kernels import layout
 from zeusdb_vs.kernels.layout import ROTATION_ROUNDS
 
 _CLIP_RANGE = np.linspace(2.0, 5.0, 7)
 """Half-widths, in standard deviations, that the clipping range of a code is chosen from."""
+_PLANE_LEVELS = 16
+"""Steps of an 8-bit code in one of its high half."""
 
 DIMS_PER_BLOCK = {4: 128, 8: 64}
 """Dimensions in a 64-byte block of codes, by bits."""
@@ -31,6 +34,8 @@ class ScalarCodec:
     expand_scale : the scale at which a stored row becomes an 8-bit query; with `uniform` the one step
     uniform : whether all dimensions share one step (needed to compare codes by absolute differences)
     signs : float32 (2, dim) of -1 and 1: what is coded is the vector rotated by them; None where it is not rotated
+    in_planes : whether these 4-bit codes are the high halves of 8-bit codes, whose low halves are kept beside them:
+        walks compare the high halves, reranking decodes both
     """
 
     bits: int
@@ -39,6 +44,29 @@ class ScalarCodec:
     expand_scale: float
     uniform: bool
     signs: NDArray[np.float32] | None = None
+    in_planes: bool = False
+    _addresses: tuple[int, int, int] = field(init=False, repr=False, compare=False, default=(0, 0, 0))
+
+    def __post_init__(self) -> None:
+        # Looked up once: a descriptor is made for every publication.
+        signs = 0 if self.signs is None else int(self.signs.ctypes.data)
+        addresses = (int(self.mid.ctypes.data), int(self.step.ctypes.data), signs)
+        object.__setattr__(self, "_addresses", addresses)
+
+    @property
+    def name(self) -> str:
+        """What the codes are, for people: "4-bit rotated", "8-bit in planes rotated"."""
+        bits = "8-bit in planes" if self.in_planes else f"{self.bits}-bit"
+        return f"{bits}{'' if self.signs is None else ' rotated'}"
+
+    def describe(self, ix: NDArray[np.int64]) -> None:
+        """Write what kernels need to know of the codes into a descriptor, but for where they are."""
+        ix[layout.CODE] = layout.CODE_U4 if self.bits == 4 else layout.CODE_U8
+        ix[layout.CODE_STRIDE] = self.row_bytes
+        ix[layout.CODE_BLOCKS] = self.blocks
+        ix[layout.CODE_MID], ix[layout.CODE_STEP], ix[layout.CODE_SIGNS] = self._addresses
+        ix[layout.CODE_PADDED] = self.padded
+        ix[layout.CODE_EXPAND] = np.float32(self.expand_scale).view(np.int32)
 
     @property
     def padded(self) -> int:
@@ -54,6 +82,11 @@ class ScalarCodec:
     def row_bytes(self) -> int:
         """Bytes of a code row."""
         return 64 * self.blocks
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of the quantizer itself."""
+        return int(self.mid.nbytes + self.step.nbytes + (0 if self.signs is None else self.signs.nbytes))
 
     @property
     def half(self) -> float:
@@ -112,6 +145,15 @@ class ScalarCodec:
         expand = float(step.max()) if uniform else float((extreme * step).max()) / 127
         return cls(bits, mid32, step32, expand, uniform, signs)
 
+    def with_planes(self, dim: int) -> ScalarCodec:
+        """Return these 8-bit codes kept in two planes of 4 bits."""
+        block = DIMS_PER_BLOCK[4]
+        padded = -(-dim // block) * block
+        mid, step = np.zeros(padded, np.float32), np.zeros(padded, np.float32)
+        mid[:dim], step[:dim] = self.mid[:dim], self.step[:dim] * np.float32(_PLANE_LEVELS)
+        # The scale of an 8-bit query is that of the products of values and steps, which have grown alike.
+        return ScalarCodec(4, mid, step, self.expand_scale * _PLANE_LEVELS, False, self.signs, in_planes=True)
+
     @staticmethod
     def draw_signs(dim: int, seed: int) -> NDArray[np.float32]:
         """Return random signs for a rotation, float32 (2, dim)."""
@@ -127,6 +169,7 @@ class ScalarCodec:
             "step": self.step,
             "expand_scale": self.expand_scale,
             **({} if self.signs is None else {"signs": self.signs}),
+            **({"in_planes": 1} if self.in_planes else {}),
         }
 
     @classmethod
@@ -154,8 +197,30 @@ class ScalarCodec:
             signs = checked_array(state, "codes.bin", "signs", "<f4", (ROTATION_ROUNDS, dim)).copy()
             if not (np.abs(signs) == 1).all():
                 raise CorruptIndexError("codes.bin: signs must be -1 or 1")
+        in_planes = "in_planes" in state
+        if in_planes and (bits != 4 or uniform or checked_number(state, "codes.bin", "in_planes", 1, 1) != 1):
+            raise CorruptIndexError(
+                "codes.bin: only 4-bit codes of one step a dimension can be halves of 8-bit codes"
+            )
         # Own copies: kernels keep their addresses.
-        return cls(bits, mid.copy(), step.copy(), expand, uniform, signs)
+        return cls(bits, mid.copy(), step.copy(), expand, uniform, signs, in_planes)
+
+    def decode(
+        self, codes: NDArray[np.uint8], low: NDArray[np.uint8] | None, dim: int
+    ) -> NDArray[np.float32]:
+        """Return the float32 (n, dim) rows that uint8 (n, row_bytes) codes stand for, rotated if codes are.
+
+        Parameters
+        ----------
+        low : the low halves of codes in planes, laid out as `codes`; else None
+        """
+        levels = _nibbles(codes) if self.bits == 4 else codes
+        values = levels.astype(np.float32) - np.float32(self.half)
+        if low is not None:
+            # 16 * high + low, in steps of the high half, from the middle of all 256.
+            values += (_nibbles(low).astype(np.float32) - np.float32(self.half)) / np.float32(_PLANE_LEVELS)
+        rows: NDArray[np.float32] = (self.mid + self.step * values)[:, :dim]
+        return np.ascontiguousarray(rows)
 
     def decoded(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what float32 (n, dim) rows, already rotated if codes are, become when coded and decoded again."""
@@ -165,3 +230,9 @@ class ScalarCodec:
         codes = np.clip(np.rint((rows - mid) / safe + self.half), 0, 2 * self.half)
         restored: NDArray[np.float32] = (mid + step * (codes - self.half)).astype(np.float32)
         return restored
+
+
+def _nibbles(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the 4-bit codes of (n, 64 * blocks) bytes, one each, in the order of the dimensions."""
+    blocks = codes.reshape(len(codes), -1, 64)
+    return np.concatenate([blocks & 15, blocks >> 4], axis=2).reshape(len(codes), -1)

@@ -186,6 +186,13 @@ def shortened(names: Sequence[str]) -> str:
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5:,} more"
 
 
+def _scores(view: View, result: SearchResult | None) -> str:
+    if view.has_exact_scores:
+        # Of a quantized index that was asked not to rerank.
+        return "by code" if result is not None and result.is_by_code else "exact"
+    return "by code" if view.settled_depth == 0 or (result is not None and result.is_by_code) else "decoded"
+
+
 def explain_search(
     result: SearchResult | None,
     view: View,
@@ -200,7 +207,9 @@ def explain_search(
     path = "empty" if result is None else result.path
     return SearchExplanation(
         path=path,
-        approximate=path not in ("empty", "exact"),
+        approximate=path not in ("empty", "exact") or not view.has_exact_scores,
+        scores=_scores(view, result),
+        reranked=0 if result is None else result.reranked,
         matches=count_in(view, selection),
         total=view.live_count,
         top_k=top_k,

@@ -76,7 +76,12 @@ class SearchExplanation:
         enough that match are found; ``"two-hop"``: through the matching part of the graph; with
         ``", then scan"`` behind it where a walk came out short.
     approximate : bool
-        Whether a nearer record may have been missed.
+        Whether a nearer record may have been missed, or scores are approximate.
+    scores : str
+        ``"exact"``: distances to the vectors as they were given; ``"decoded"``: to vectors decoded from 8-bit
+        codes; ``"by code"``: estimated from codes.
+    reranked : int
+        Candidates of a query that were reranked at first; 0 where none were.
     matches : int
         Records that could be returned.
     total : int
@@ -93,7 +98,8 @@ class SearchExplanation:
         Distances computed and graph rows read, for all queries together; None where they are not counted.
     codes : str
         What walks and scans compare before the rerank: ``"4-bit"``, ``"4-bit rotated"``, ``"8-bit"``,
-        ``"8-bit rotated"``, or ``"float32"`` where codes would lose neighbors or the index is small.
+        ``"8-bit rotated"``, or ``"float32"`` where codes would lose neighbors or the index is small; of a quantized
+        index its codes, ``"pq 48x8 rotated"`` say.
     kept : float or None
         Share of the true 10 nearest that these codes kept when they were chosen, measured on the index's own
         vectors; None for float32 and after a load.
@@ -103,6 +109,8 @@ class SearchExplanation:
 
     path: str
     approximate: bool
+    scores: str
+    reranked: int
     matches: int
     total: int
     top_k: int
@@ -148,9 +156,14 @@ class IndexStats(TypedDict):
     quantization_type: str
     storage_mode: str
     storage_mode_description: str
+    quantization_trained: bool
+    training_progress: float
+    training_vectors_needed: int
+    rerank_default_fetch: int
     thread_safety: str
     total_memory_bytes: int
     memory_bytes: dict[str, int]
+    mapped_bytes: int
 
 
 class ReadBenchmark(TypedDict):

@@ -64,7 +64,8 @@ class Scratch:
         block[layout.HOP_KEYS] = self._reserve(np.empty(hop_room, np.int64))
         block[layout.HOP_CAPACITY] = hop_room
         block[layout.QUERY_FORM] = self._reserve_aligned(form_bytes)
-        block[layout.QUERY_EXACT] = self._reserve_aligned(4 * dim)
+        # Behind the exact query there is room for a decoded row, padded to whole blocks of codes.
+        block[layout.QUERY_EXACT] = self._reserve_aligned(4 * (-(-dim // 16) * 16 + -(-dim // 128) * 128))
         block[layout.RESULTS] = self._reserve(np.empty(self.results_room + 1, np.int64))
         block[layout.PRUNE_FORM] = self._reserve_aligned(form_bytes)
         block[layout.CHOSEN] = self._reserve(np.empty(self.pool_room, np.int32))

@@ -9,15 +9,17 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar, cast
 from uuid import UUID, uuid4
 
-from zeusdb_vs.collection import Collection, CollectionConfig
+from zeusdb_vs.collection import IS_TRAINED, Collection, CollectionConfig
 from zeusdb_vs.documents import decode_document, encode_checked
-from zeusdb_vs.errors import CorruptIndexError
+from zeusdb_vs.errors import ArgumentTypeError, ConfigurationError, CorruptIndexError
 from zeusdb_vs.metrics import METRICS
-from zeusdb_vs.storage import FILES, BinaryFile, LinesFile, Snapshot, write_snapshot
+from zeusdb_vs.quantization_config import QuantizationConfig
+from zeusdb_vs.storage import FILES, BinaryFile, JsonFile, LinesFile, Snapshot, write_snapshot
 from zeusdb_vs.storage.lines import NoLines
 from zeusdb_vs.storage.manifest import Kind
 
 _INDEX_TYPE = "HNSW"
+QUANTIZATION = "quantization.json"
 JOURNALED = "journaled"
 """In config.json: whether the directory is damaged without the journal of its generation."""
 
@@ -59,7 +61,7 @@ def take_snapshot(collection: Collection, state: IndexState, *, journaled: bool 
     view = collection.view
     config = {
         "index_type": _INDEX_TYPE,
-        **asdict(collection.config),
+        **{name: value for name, value in asdict(collection.config).items() if name != "quantization"},
         "indexed_fields": list(state.indexed_fields),
         "generated_ids": state.generated_ids,
         # As JSON, where dates are marked objects.
@@ -167,7 +169,19 @@ def _read_config(snapshot: Snapshot) -> tuple[CollectionConfig, IndexState]:
         index_uuid=snapshot.index_uuid,
         created_at=snapshot.created_at,
     )
-    return CollectionConfig(space=config["space"], **numbers), state
+    quantization = None
+    if (options := snapshot.files.get(QUANTIZATION)) is not None:
+        assert isinstance(options, JsonFile)
+        quantization = _read_quantization(options.value, numbers["dim"], config["space"])
+    return CollectionConfig(space=config["space"], quantization=quantization, **numbers), state
+
+
+def _read_quantization(options: Mapping[str, Any], dim: int, space: str) -> QuantizationConfig:
+    given = {name: value for name, value in options.items() if name != IS_TRAINED}
+    try:
+        return QuantizationConfig.from_json(given, dim, space)
+    except (ConfigurationError, ArgumentTypeError) as error:
+        raise CorruptIndexError(f"{QUANTIZATION}: {error}") from None
 
 
 def _whole(config: Mapping[str, Any], name: str, low: int, high: int) -> int:
@@ -177,13 +191,18 @@ def _whole(config: Mapping[str, Any], name: str, low: int, high: int) -> int:
     return value
 
 
-def _to_content(name: str, part: Any) -> BinaryFile | LinesFile:
-    return LinesFile(part) if FILES[name].kind is Kind.LINES else BinaryFile(part)
+def _to_content(name: str, part: Any) -> BinaryFile | LinesFile | JsonFile:
+    kind = FILES[name].kind
+    if kind is Kind.JSON:
+        return JsonFile(part)
+    return LinesFile(part) if kind is Kind.LINES else BinaryFile(part)
 
 
 def _from_content(content: object) -> Mapping[str, Any] | Sequence[str | None] | None:
     if isinstance(content, BinaryFile):
         return content.arrays
+    if isinstance(content, JsonFile):
+        return content.value
     assert isinstance(content, LinesFile)
     if isinstance(content.values, NoLines):
         return None  # no record has any

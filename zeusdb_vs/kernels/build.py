@@ -40,6 +40,8 @@ from zeusdb_vs.kernels.layout import (
     CHUNK_SHIFT,
     DIM,
     ENTRY_POINT,
+    EXACT,
+    EXACT_ORIGINALS,
     HOP_DISTANCES,
     HOP_KEYS,
     HOP_SLOTS,
@@ -203,9 +205,12 @@ def _start_slot(ix, scratch, slots, count, slot, ef_construction, most_upper, fi
     pool = scratch[POOL]
     top = ix[TOP_LEVEL] if ix[ENTRY_POINT] >= 0 else np.int64(-1)
     level = load_u8(row_address(ix[LEVELS], slot, ix[CHUNK_SHIFT], 1))
-    vector = row_address(ix[VECTORS], slot, ix[CHUNK_SHIFT], ix[DIM] * 4)
-    prepare_exact_query(ix, vector, scratch[QUERY_EXACT])
-    prepare_query_form(ix, scratch[QUERY_EXACT], form)
+    if ix[EXACT] == EXACT_ORIGINALS:
+        vector = row_address(ix[VECTORS], slot, ix[CHUNK_SHIFT], ix[DIM] * 4)
+        prepare_exact_query(ix, vector, scratch[QUERY_EXACT])
+        prepare_query_form(ix, scratch[QUERY_EXACT], form)
+    else:
+        expand_row(ix, slot, form)
     entry = np.int64(-1)
     if top >= 0:
         entry = descend(ix, scratch, form, ix[ENTRY_POINT], top, min(level, top))

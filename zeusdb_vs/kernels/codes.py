@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from zeusdb_vs.kernels.compile import kernel
-from zeusdb_vs.kernels.distances import HALF_U4, HALF_U8, row_address
+from zeusdb_vs.kernels.distances import HALF_U4, HALF_U8, PLANE_STEP, row_address
 from zeusdb_vs.kernels.intrinsics import address_of, f32_at, load_f32, store_f32, u8_at
 from zeusdb_vs.kernels.layout import (
     CHUNK_SHIFT,
@@ -20,12 +20,13 @@ from zeusdb_vs.kernels.layout import (
     CODE_U4,
     CODES,
     DIM,
+    EXACT,
+    EXACT_PLANES,
     FORM,
     FORM_L2,
-    INVERSE_NORMS,
+    LOW_CODES,
     SPACE,
     SPACE_COSINE,
-    VECTORS,
 )
 from zeusdb_vs.kernels.rotation import rotate
 
@@ -34,8 +35,13 @@ _MISFIT = np.float32(50)
 
 
 @kernel
-def encode_rows(ix, start, stop):
-    """Write the codes, and under FORM_L2 the squared norms of the decoded rows, of slots `start .. stop`.
+def encode_rows(ix, rows, inverse_norms, first, count):
+    """Write the codes, and under FORM_L2 the squared norms of the decoded rows, of slots `first .. first + count`.
+
+    Parameters
+    ----------
+    rows : address of float32 (count, dim), the originals
+    inverse_norms : cosine: address of float32 (count,), see vectors.py; else 0
 
     Returns how many of them do not fit the ranges: clipping costs them far more than rounding does.
     """
@@ -49,23 +55,25 @@ def encode_rows(ix, start, stop):
     mid = f32_at(ix[CODE_MID], padded)
     step = f32_at(ix[CODE_STEP], padded)
     stride = ix[CODE_STRIDE]
-    half = HALF_U4 if code == CODE_U4 else HALF_U8
+    in_planes = ix[EXACT] == EXACT_PLANES
+    half = HALF_U4 if code == CODE_U4 and not in_planes else HALF_U8
+    fine = PLANE_STEP if in_planes else np.float32(1)
     most = half + half
     # What rounding costs a row on average, in squared steps of each dimension: step^2 / 12.
     rounding = np.float32(0)
     for d in range(dim):
-        rounding += step[d] * step[d] / np.float32(12)
+        rounding += step[d] * step[d] * fine * fine / np.float32(12)
     inverse_step = np.zeros(padded, np.float32)
     for d in range(padded):
         if step[d] > np.float32(0):
-            inverse_step[d] = np.float32(1) / step[d]
+            inverse_step[d] = np.float32(1) / (step[d] * fine)
     levels = np.zeros(padded, np.uint8)
     values = np.empty(dim, np.float32)
-    for slot in range(start, stop):
-        row = row_address(ix[VECTORS], slot, shift, dim * 4)
-        x = f32_at(row, dim)
+    for i in range(count):
+        slot = first + i
+        x = f32_at(rows + i * dim * 4, dim)
         if ix[SPACE] == SPACE_COSINE:
-            scale = load_f32(row_address(ix[INVERSE_NORMS], slot, shift, 4))
+            scale = load_f32(inverse_norms + i * 4)
             if scale == np.float32(0):  # a norm outside float32's comfort: see vectors.py
                 total = 0.0
                 for d in range(dim):
@@ -83,7 +91,7 @@ def encode_rows(ix, start, stop):
             rotate(address_of(values), ix[CODE_SIGNS], dim)
         clipped = np.float32(0)
         for d in range(dim):
-            excess = max(np.float32(0), abs(values[d] - mid[d]) - step[d] * half)
+            excess = max(np.float32(0), abs(values[d] - mid[d]) - step[d] * fine * half)
             clipped += excess * excess
         if clipped > _MISFIT * rounding:
             misfits += 1
@@ -91,7 +99,15 @@ def encode_rows(ix, start, stop):
             value = (values[d] - mid[d]) * inverse_step[d] + half
             levels[d] = np.uint8(min(most, max(np.float32(0), value)) + np.float32(0.5))
         target = u8_at(row_address(ix[CODES], slot, shift, stride), stride)
-        if code == CODE_U4:
+        if in_planes:
+            rest = u8_at(row_address(ix[LOW_CODES], slot, shift, stride), stride)
+            for block in range(padded // 128):
+                for j in range(64):
+                    one = levels[block * 128 + j]
+                    two = levels[block * 128 + 64 + j]
+                    target[block * 64 + j] = (one >> np.uint8(4)) | (two & np.uint8(240))
+                    rest[block * 64 + j] = (one & np.uint8(15)) | np.uint8(two << 4)
+        elif code == CODE_U4:
             for block in range(padded // 128):
                 for j in range(64):
                     low = levels[block * 128 + j]
@@ -103,7 +119,12 @@ def encode_rows(ix, start, stop):
         if ix[FORM] == FORM_L2:
             squared = np.float32(0)
             for d in range(padded):
-                value = step[d] * (np.float32(levels[d]) - half)
-                squared += value * value
+                # Of planes, walks see the high halves only.
+                level = (
+                    np.float32(levels[d] >> np.uint8(4)) - HALF_U4
+                    if in_planes
+                    else np.float32(levels[d]) - half
+                )
+                squared += (step[d] * level) * (step[d] * level)
             store_f32(row_address(ix[CODE_BIAS], slot, shift, 4), squared)
     return misfits

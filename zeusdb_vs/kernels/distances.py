@@ -10,7 +10,11 @@ the step into an 8-bit query `w[d] = round(q[d] * step[d] / s)`, so that a walk 
 
 A query form in memory: float32 base, float32 alpha, padding to 64 bytes, then the 8-bit query (8-bit codes for
 FORM_L1, float32 for CODE_F32), then room for the rotated query where codes are of rotated vectors. Rows in float32
-need no form; their distances have the same meaning.
+need no form; their distances have the same meaning. The codes of quantized indexes, which estimate inner products from
+a factor of each row, are those of `product.py`.
+
+An exact query is followed by room for one decoded row: where originals are dropped, "exact" distances are those to
+rows decoded from 8-bit codes, and the exact query is rotated as they are.
 """
 
 from __future__ import annotations
@@ -38,20 +42,27 @@ from zeusdb_vs.kernels.layout import (
     CODE,
     CODE_BIAS,
     CODE_BLOCKS,
+    CODE_BYTES,
     CODE_EXPAND,
     CODE_F32,
     CODE_MID,
     CODE_PADDED,
+    CODE_PQ,
     CODE_SIGNS,
     CODE_STEP,
     CODE_STRIDE,
     CODE_U4,
     CODES,
     DIM,
+    EXACT,
+    EXACT_CODES,
+    EXACT_ORIGINALS,
+    EXACT_PLANES,
     FORM,
     FORM_L1,
     FORM_L2,
     INVERSE_NORMS,
+    LOW_CODES,
     QUERY_HEADER,
     SPACE,
     SPACE_COSINE,
@@ -60,10 +71,13 @@ from zeusdb_vs.kernels.layout import (
     SPACE_L2,
     VECTORS,
 )
+from zeusdb_vs.kernels.product import decode_product, prepare_tables, product_distance
 from zeusdb_vs.kernels.rotation import rotate
 
 HALF_U4 = np.float32(7.5)
 HALF_U8 = np.float32(127.5)
+PLANE_STEP = np.float32(1 / 16)
+"""Step of 8-bit codes in two planes, in steps of the 4-bit codes that their high halves are."""
 _NEAR = np.float32(0.1)
 _VERY_NEAR = np.float32(0.01)
 """Cosine distances below these are computed in other ways, so that scores hold a relative 1e-6 or so everywhere."""
@@ -140,6 +154,64 @@ def exact_distance_f64(space, query, row, dim):
 
 
 @inline_kernel
+def decoded_at(ix, query):
+    """Address of the room for a decoded row behind the exact query at `query`."""
+    return query + ((ix[DIM] * 4 + 63) >> 6 << 6)
+
+
+@kernel
+def decode_row(ix, slot, out):
+    """Write the float32 values of the 8-bit codes of `slot` to `out`, padded to whole blocks, as they were coded.
+
+    With EXACT_PLANES the high and the low halves of codes lie in two tables, each laid out as 4-bit codes.
+    """
+    padded = ix[CODE_PADDED]
+    shift = ix[CHUNK_SHIFT]
+    stride = ix[CODE_STRIDE]
+    mid = f32_at(ix[CODE_MID], padded)
+    step = f32_at(ix[CODE_STEP], padded)
+    target = f32_at(out, padded)
+    high = u8_at(row_address(ix[CODES], slot, shift, stride), stride)
+    if ix[EXACT] == EXACT_CODES:
+        for d in range(padded):
+            target[d] = mid[d] + step[d] * (np.float32(high[d]) - HALF_U8)
+        return
+    low = u8_at(row_address(ix[LOW_CODES], slot, shift, stride), stride)
+    for block in range(padded // 128):
+        for part in range(2):
+            start = block * 128 + part * 64
+            lift = np.uint8(part * 4)
+            for j in range(64):
+                upper = (high[block * 64 + j] >> lift) & np.uint8(15)
+                lower = (low[block * 64 + j] >> lift) & np.uint8(15)
+                code = np.float32(np.uint8(upper << 4) | lower)
+                target[start + j] = mid[start + j] + step[start + j] * (code - HALF_U8) * PLANE_STEP
+
+
+@kernel
+def _decoded_distance(ix, query, slot):
+    """Distance of the exact query form at `query` to the decoded row of `slot`."""
+    dim = ix[DIM]
+    space = ix[SPACE]
+    row = decoded_at(ix, query)
+    decode_row(ix, slot, row)
+    if space == SPACE_L2:
+        return np.float32(np.sqrt(l2_f32(query, row, dim)))
+    if space == SPACE_L1:
+        return l1_f32(query, row, dim)
+    distance = np.float32(1) - dot_f32(query, row, dim)
+    return max(np.float32(0), distance) if space == SPACE_COSINE else distance
+
+
+@kernel
+def distance_by_code(ix, distance):
+    """What a code distance says in the measure of exact distances."""
+    if ix[FORM] == FORM_L2:
+        return np.float32(np.sqrt(max(np.float32(0), distance)))
+    return max(np.float32(0), distance) if ix[SPACE] == SPACE_COSINE else distance
+
+
+@inline_kernel
 def _half_l2_scaled(query, row, scale, dim):
     """Half the squared distance of a unit query and a scaled row of unit length: 1 - cos, with its digits."""
     q = f32_at(query, dim)
@@ -154,6 +226,8 @@ def _half_l2_scaled(query, row, scale, dim):
 @inline_kernel
 def exact_distance(ix, query, slot):
     """Distance of the exact query form at `query` (unit length under cosine) to the original of `slot`."""
+    if ix[EXACT] != EXACT_ORIGINALS:
+        return _decoded_distance(ix, query, slot)
     dim = ix[DIM]
     shift = ix[CHUNK_SHIFT]
     space = ix[SPACE]
@@ -186,8 +260,26 @@ def exact_distance(ix, query, slot):
 
 
 @inline_kernel
+def prefetch_codes(ix, slot):
+    """Ask for the code row of `slot`, whole where it is small."""
+    stride = ix[CODE_STRIDE]
+    row = row_address(ix[CODES], slot, ix[CHUNK_SHIFT], stride)
+    for offset in range(0, min(stride, _PREFETCH_BYTES), 64):
+        prefetch(row + offset)
+    if stride & 63:  # such rows may reach into one line more
+        prefetch(row + stride - 1)
+
+
+@inline_kernel
 def prefetch_exact(ix, slot):
-    """Ask for the original of `slot`."""
+    """Ask for the original of `slot`, or for the codes that it is decoded from."""
+    if ix[EXACT] != EXACT_ORIGINALS:
+        prefetch_codes(ix, slot)
+        if ix[EXACT] == EXACT_PLANES:
+            low = row_address(ix[LOW_CODES], slot, ix[CHUNK_SHIFT], ix[CODE_STRIDE])
+            for offset in range(0, min(ix[CODE_STRIDE], _PREFETCH_BYTES), 64):
+                prefetch(low + offset)
+        return
     stride = ix[DIM] * 4
     row = row_address(ix[VECTORS], slot, ix[CHUNK_SHIFT], stride)
     for offset in range(0, min(stride, 2048), 64):
@@ -197,6 +289,8 @@ def prefetch_exact(ix, slot):
 @kernel
 def prepare_exact_query(ix, query, out):
     """Write the exact form of the float32 query at `query` to `out`: scaled to unit length under cosine.
+
+    Where originals are dropped and codes are of rotated vectors it is rotated too.
 
     Returns 0, or 1 for a query that is not finite, 2 for a zero query under cosine.
     """
@@ -216,7 +310,15 @@ def prepare_exact_query(ix, query, out):
         scale = 1.0 / np.sqrt(total)
     for d in range(dim):
         target[d] = np.float32(np.float64(q[d]) * scale)
+    if ix[EXACT] != EXACT_ORIGINALS and ix[CODE_SIGNS] != 0:
+        rotate(out, ix[CODE_SIGNS], dim)
     return 0
+
+
+@inline_kernel
+def _room_behind_tables(ix, form):
+    """Address of the room for a float32 vector behind the tables of a query form of product codes."""
+    return form + QUERY_HEADER + ix[CODE_BYTES] * 512
 
 
 @inline_kernel
@@ -239,11 +341,21 @@ def prepare_query_form(ix, exact, out):
         store_f32(out, np.float32(0))
         store_f32(out + 4, np.float32(1))
         return
+    if code == CODE_PQ:
+        exact_query = exact
+        if ix[CODE_SIGNS] != 0 and ix[EXACT] == EXACT_ORIGINALS:
+            exact_query = _room_behind_tables(ix, out)
+            turned = f32_at(exact_query, dim)
+            for d in range(dim):
+                turned[d] = q[d]
+            rotate(exact_query, ix[CODE_SIGNS], dim)
+        prepare_tables(ix, exact_query, out)
+        return
     padded = ix[CODE_PADDED]
     mid = f32_at(ix[CODE_MID], padded)
     step = f32_at(ix[CODE_STEP], padded)
     half = HALF_U4 if code == CODE_U4 else HALF_U8
-    if ix[CODE_SIGNS] != 0:
+    if ix[CODE_SIGNS] != 0 and ix[EXACT] == EXACT_ORIGINALS:
         rotated = f32_at(out + QUERY_HEADER + padded, dim)
         for d in range(dim):
             rotated[d] = q[d]
@@ -317,6 +429,11 @@ def expand_row(ix, slot, out):
         store_f32(out, np.float32(0))
         store_f32(out + 4, np.float32(1))
         return
+    if code == CODE_PQ:
+        decoded = _room_behind_tables(ix, out)
+        decode_product(ix, row_address(ix[CODES], slot, shift, ix[CODE_STRIDE]), decoded, True)
+        prepare_tables(ix, decoded, out)
+        return
     padded = ix[CODE_PADDED]
     codes = u8_at(row_address(ix[CODES], slot, shift, ix[CODE_STRIDE]), ix[CODE_STRIDE])
     scale = ix_expand(ix)
@@ -366,15 +483,6 @@ def expand_row(ix, slot, out):
         store_f32(out + 4, -scale)
 
 
-@inline_kernel
-def prefetch_codes(ix, slot):
-    """Ask for the code row of `slot`, whole where it is small."""
-    stride = ix[CODE_STRIDE]
-    row = row_address(ix[CODES], slot, ix[CHUNK_SHIFT], stride)
-    for offset in range(0, min(stride, _PREFETCH_BYTES), 64):
-        prefetch(row + offset)
-
-
 @kernel
 def code_distances(ix, form, slots, count, out):
     """Distances of the query form at `form` to `count` slots.
@@ -413,6 +521,11 @@ def code_distances(ix, form, slots, count, out):
             for i in range(count):
                 row = row_address(table, load_i32(slots + i * 4), shift, stride)
                 store_f32(out + i * 4, np.float32(1) - dot_f32(query, row, dim))
+        return
+    if code == CODE_PQ:
+        for i in range(count):
+            row = row_address(table, load_i32(slots + i * 4), shift, stride)
+            store_f32(out + i * 4, product_distance(ix, form, row))
         return
     blocks = ix[CODE_BLOCKS]
     if code == CODE_U4:
@@ -455,6 +568,8 @@ def code_distance(ix, form, slot):
         if ix[SPACE] == SPACE_COSINE:
             scale = load_f32(row_address(ix[INVERSE_NORMS], slot, shift, 4))
         return np.float32(1) - dot_f32(query, row, dim) * scale
+    if code == CODE_PQ:
+        return product_distance(ix, form, row)
     base = load_f32(form)
     alpha = load_f32(form + 4)
     blocks = ix[CODE_BLOCKS]

@@ -49,21 +49,19 @@ EXACT = 25  # one of EXACT_*: what exact distances are computed from
 LOW_CODES = (
     26  # EXACT_PLANES: row table of the low halves of 8-bit codes, stride CODE_STRIDE, rows laid out as CODES
 )
-CODE_CENTER = 27  # CODE_PQ, CODE_SIGN: address of float32 (DIM,): what codes are relative to
+CODE_CENTER = 27  # CODE_PQ: address of float32 (DIM,): what codes are relative to
 CODE_TABLE = 28  # CODE_PQ: address of float32 (DIM, 256): what each value of its byte says of a dimension
 CODE_ROWS = 29  # CODE_PQ: address of float32 (bytes, 256, CODE_WIDTH): the same by byte, to decode from
 CODE_WIDTH = 30  # CODE_PQ: dimensions that one byte of a code stands for; fewer in the last one of some codes
-CODE_BYTES = 31  # CODE_PQ, CODE_SIGN: bytes of codes in a row, which stand behind its head
-CODE_HEAD = (
-    32  # CODE_PQ, CODE_SIGN: bytes before them: float32 factor and, for FORM_L2, float32 squared length
-)
+CODE_BYTES = 31  # CODE_PQ: bytes of codes in a row, which stand behind its head
+CODE_HEAD = 32  # CODE_PQ: bytes before them: float32 factor and, for FORM_L2, float32 squared length
 
 SIZE = 40
 ROTATION_ROUNDS = 2
 MOST_FACTOR = 4.0  # CODE_PQ: the factor of a row is clipped to it
 
 SPACE_COSINE, SPACE_L2, SPACE_L1, SPACE_DOT = 0, 1, 2, 3
-CODE_F32, CODE_U8, CODE_U4, CODE_PQ, CODE_SIGN = 0, 1, 2, 3, 4
+CODE_F32, CODE_U8, CODE_U4, CODE_PQ = 0, 1, 2, 3
 EXACT_ORIGINALS, EXACT_CODES, EXACT_PLANES = 0, 1, 2
 FORM_DOT, FORM_L2, FORM_L1 = 0, 1, 2
 

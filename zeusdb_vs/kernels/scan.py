@@ -84,7 +84,7 @@ def scan_codes(ix, scratch, queries, count, k, depth, slots, size, out_slots, ou
     Parameters
     ----------
     slots : address of int32 (size,), each of which may be returned
-    depth : slots reranked, >= k
+    depth : slots reranked, >= k; 0: none, distances are those by code
 
     Returns
     -------
@@ -100,6 +100,7 @@ def scan_codes(ix, scratch, queries, count, k, depth, slots, size, out_slots, ou
         if status != 0:
             return status + 4 * i
         prepare_query_form(ix, scratch[QUERY_EXACT], form)
+        room = np.int64(depth) if depth > 0 else np.int64(k)
         filled = np.int64(0)
         worst = np.float32(np.inf)
         for begin in range(0, size, _BLOCK):
@@ -109,12 +110,12 @@ def scan_codes(ix, scratch, queries, count, k, depth, slots, size, out_slots, ou
             code_distances(ix, form, slots + begin * 4, end - begin, distances)
             for j in range(end - begin):
                 distance = load_f32(distances + j * 4)
-                if distance <= worst or filled < depth:
+                if distance <= worst or filled < room:
                     slot = load_i32(slots + (begin + j) * 4)
-                    if insert_key(pool, filled, depth, make_key(distance, slot)) >= 0:
-                        filled = min(filled + 1, depth)
-                        if filled == depth:
-                            worst = distance_of_key(load_i64(pool + (depth - 1) * 8))
+                    if insert_key(pool, filled, room, make_key(distance, slot)) >= 0:
+                        filled = min(filled + 1, room)
+                        if filled == room:
+                            worst = distance_of_key(load_i64(pool + (room - 1) * 8))
         found = rerank_pool(ix, scratch, pool, filled, k, depth, np.int64(0))
         write_results(scratch, found, k, out_slots + i * k * 8, out_distances + i * k * 4)
     scratch[COUNT_DISTANCES] = np.int64(count) * size
@@ -138,8 +139,10 @@ def scan_matching(ix, scratch, queries, count, k, depth, slots, size, out_slots,
             if status != 0:
                 return status + 4 * i
             computed += size
-            if room >= min(size, scratch[POOL_CAPACITY]) or is_found_early(
-                scratch, scratch[POOL], min(k, size), room
+            if (
+                depth == 0
+                or room >= min(size, scratch[POOL_CAPACITY])
+                or is_found_early(scratch, scratch[POOL], min(k, size), room)
             ):
                 break
             room = min(_DEEPER * room, scratch[POOL_CAPACITY])

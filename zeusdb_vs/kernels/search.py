@@ -13,6 +13,7 @@ from zeusdb_vs.kernels.compile import inline_kernel, kernel
 from zeusdb_vs.kernels.distances import (
     code_distance,
     code_distances,
+    distance_by_code,
     exact_distance,
     prefetch_codes,
     prefetch_exact,
@@ -366,12 +367,30 @@ def walk(ix, scratch, partner, lanes, level, ef, capacity, keep, mask, mode, bud
         partner[COUNT_DISTANCES] += partner[WALK_COMPUTED]
 
 
+@inline_kernel
+def _take_pool(ix, scratch, pool, size, k, mask):
+    """Take the first `k` of a sorted pool that may be returned, at their distances by code."""
+    results = scratch[RESULTS]
+    found = np.int64(0)
+    for i in range(size):
+        key = load_i64(pool + i * 8)
+        slot = slot_of_key(key)
+        if mask == 0 or load_u8(mask + slot) != 0:
+            store_i64(results + found * 8, make_key(distance_by_code(ix, distance_of_key(key)), slot))
+            found += 1
+            if found == k:
+                break
+    return found
+
+
 @kernel
 def rerank_pool(ix, scratch, pool, size, k, depth, mask):
-    """Rerank the first `depth` of a sorted pool that may be returned by exact distance.
+    """Rerank the first `depth` of a sorted pool that may be returned by exact distance; with 0, take the first by code.
 
     Leaves the `k` nearest as sorted keys in the results of `scratch` and returns how many there are.
     """
+    if depth == 0:
+        return _take_pool(ix, scratch, pool, size, k, mask)
     results = scratch[RESULTS]
     query = scratch[QUERY_EXACT]
     slots = scratch[HOP_SLOTS]
@@ -463,7 +482,7 @@ def search_graph(
     ef : pool positions that are expanded; in a filtered walk, matching slots to find
     capacity : pool positions that are kept, >= ef
     depth : how many are reranked exactly, k <= depth <= capacity; all of the pool where results of a filtered search
-        come from the second half of them
+        come from the second half of them. 0: none, distances are those by code
     mask : address of uint8 per slot (1 = may be returned), or 0 with WALK_ALL
     mode : see `walk`
     budget : distances after which a query gives up
@@ -482,7 +501,7 @@ def search_graph(
         partner[COUNT_DISTANCES] = 0
         partner[COUNT_HOPS] = 0
     expanded = capacity if mode == WALK_FILTERED else np.int64(ef)
-    keep = max(np.int64(ef), np.int64(depth))
+    keep = max(np.int64(ef), np.int64(depth), np.int64(k))
     status = np.int64(0)
     i = np.int64(0)
     while i < count and status == 0:
@@ -510,7 +529,7 @@ def search_graph(
                     break
                 pool, size = block[MATCHES], block[WALK_MATCHES]
             found = rerank_pool(ix, block, pool, size, k, depth, mask)
-            if mode != WALK_ALL and size > depth and not is_found_early(block, pool, found, depth):
+            if mode != WALK_ALL and 0 < depth < size and not is_found_early(block, pool, found, depth):
                 found = rerank_pool(ix, block, pool, size, k, size, mask)
             place = i + lane
             write_results(block, found, k, out_slots + place * k * 8, out_distances + place * k * 4)

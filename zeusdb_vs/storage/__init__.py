@@ -23,7 +23,7 @@ from zeusdb_vs.storage.lines import LinesFile
 from zeusdb_vs.storage.lock import DirectoryLock
 from zeusdb_vs.storage.manifest import FILES, Kind, Manifest
 from zeusdb_vs.storage.replay import JournalReplay
-from zeusdb_vs.storage.snapshot import read_manifest, read_snapshot, write_snapshot
+from zeusdb_vs.storage.snapshot import map_file, read_manifest, read_snapshot, write_snapshot
 
 __all__ = [
     "FILES",
@@ -39,6 +39,7 @@ __all__ = [
     "Manifest",
     "Snapshot",
     "check_directory",
+    "map_file",
     "read_manifest",
     "read_snapshot",
     "read_with_journal",

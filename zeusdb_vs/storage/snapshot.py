@@ -347,6 +347,18 @@ def read_snapshot(
         raise AssertionError("an attempt returns or raises")
 
 
+def map_file(directory: Path, manifest: Manifest, name: str) -> Mapping[str, Any]:
+    """Return the arrays of one binary file of a snapshot that was just written, as read-only memory maps.
+
+    Raises
+    ------
+    CorruptIndexError
+        The file is not the one that the manifest names.
+    """
+    with storage_errors("mapping", directory):
+        return _Reader(directory, manifest, mapped=True, verify=False, private=()).mapped(name)
+
+
 def saved_too_fast(directory: Path, attempts: int) -> StorageError:
     """Return the error of a reader that saves have overtaken again and again."""
     return StorageError(
@@ -403,6 +415,13 @@ class _Reader:
             damaged=damaged,
             _unverified=list(self._unverified.values()),
         )
+
+    def mapped(self, name: str) -> Mapping[str, Any]:
+        """Return the arrays of one binary file, its digests left unchecked."""
+        arrays = self._binary(name)
+        for reader in self._unverified.values():
+            reader.close()
+        return arrays
 
     def file(self, name: str, ids: IdTable) -> FileContent:
         """Read one file."""
