@@ -15,6 +15,9 @@ from langchain_zeusdb_vs.scores import choose_diverse
 from langchain_zeusdb_vs.workers import in_worker
 from zeusdb_vs import ConfigurationError
 
+_FETCHED = 20
+"""Documents that MMR chooses from where the caller does not say; langchain-core's number."""
+
 
 class DiverseSearchMixin(AskingMixin):
     """The searches of `ZeusDBVectorStore` that ask for variety."""
@@ -23,7 +26,7 @@ class DiverseSearchMixin(AskingMixin):
         self,
         query: str,
         k: int = 4,
-        fetch_k: int = 20,
+        fetch_k: int | None = None,
         lambda_mult: float = 0.5,
         filter: Filter | None = None,
         **kwargs: Any,
@@ -35,8 +38,8 @@ class DiverseSearchMixin(AskingMixin):
         query : str
         k : int
             Documents wanted; there are always ``min(k, matching documents)``.
-        fetch_k : int
-            How many of the nearest to choose from; at least `k`.
+        fetch_k : int, optional
+            How many of the nearest to choose from, at least `k`; 20 by default, or `k` where that is more.
         lambda_mult : float
             From 0 (most diverse) to 1 (nearest).
         filter, **kwargs
@@ -51,7 +54,7 @@ class DiverseSearchMixin(AskingMixin):
         self,
         query: str,
         k: int = 4,
-        fetch_k: int = 20,
+        fetch_k: int | None = None,
         lambda_mult: float = 0.5,
         filter: Filter | None = None,
         **kwargs: Any,
@@ -66,7 +69,7 @@ class DiverseSearchMixin(AskingMixin):
         self,
         query: str,
         k: int = 4,
-        fetch_k: int = 20,
+        fetch_k: int | None = None,
         lambda_mult: float = 0.5,
         filter: Filter | None = None,
         **kwargs: Any,
@@ -80,7 +83,7 @@ class DiverseSearchMixin(AskingMixin):
         self,
         query: str,
         k: int = 4,
-        fetch_k: int = 20,
+        fetch_k: int | None = None,
         lambda_mult: float = 0.5,
         filter: Filter | None = None,
         **kwargs: Any,
@@ -94,7 +97,7 @@ class DiverseSearchMixin(AskingMixin):
         self,
         embedding: Any,
         k: int = 4,
-        fetch_k: int = 20,
+        fetch_k: int | None = None,
         lambda_mult: float = 0.5,
         filter: Filter | None = None,
         **kwargs: Any,
@@ -107,7 +110,7 @@ class DiverseSearchMixin(AskingMixin):
         self,
         embedding: Any,
         k: int = 4,
-        fetch_k: int = 20,
+        fetch_k: int | None = None,
         lambda_mult: float = 0.5,
         filter: Filter | None = None,
         **kwargs: Any,
@@ -124,7 +127,8 @@ class DiverseSearchMixin(AskingMixin):
     def _diverse_plan(
         self, k: Any, fetch_k: Any, lambda_mult: Any, filter: Filter | None, options: dict[str, Any]
     ) -> SearchPlan:
-        wanted, fetched = check_count(k, "k"), check_count(fetch_k, "fetch_k")
+        wanted = check_count(k, "k")
+        fetched = max(_FETCHED, wanted) if fetch_k is None else check_count(fetch_k, "fetch_k")
         if fetched < wanted:
             raise ConfigurationError(f"fetch_k must be at least k: got fetch_k={fetched}, k={wanted}")
         check_share(lambda_mult, "lambda_mult")

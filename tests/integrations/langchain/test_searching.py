@@ -172,6 +172,7 @@ async def test_mmr_searches_choose_among_the_nearest(space: str) -> None:
         ).invoke("q7"),
     ):
         assert [document.id for document in found] == expected
+    assert len(store.max_marginal_relevance_search("q7", k=30)) == 30, "fetch_k grows with k"
     # A larger lambda means nearer: peers that have it the other way round give the most diverse here.
     nearest_of_20 = sorted(nearest, key=lambda row: -_cosine(vectors[7], vectors[row]))[:6]
     found = store.max_marginal_relevance_search("q7", k=6, fetch_k=20, lambda_mult=1.0)
