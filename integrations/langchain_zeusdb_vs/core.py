@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import isnan
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NoReturn, TypeAlias
 
 import numpy as np
 from langchain_core.documents import Document
@@ -68,7 +69,11 @@ class StoreBase(VectorStore):
         read_only: bool = False,
         batch_size: int = 256,
         zeusdb_index: HNSWIndex | None = None,
+        **unknown: NoReturn,  # which no argument is, says a type checker; the others find out here
     ) -> None:
+        if unknown:
+            known = [name for name in inspect.signature(StoreBase.__init__).parameters if name != "self"]
+            refuse_unknown(unknown, known[:-1], "ZeusDBVectorStore")
         if embedding is not None and not isinstance(embedding, Embeddings):
             raise ArgumentTypeError(
                 f"embedding must be a langchain_core Embeddings, got {type(embedding).__name__}; "
@@ -81,8 +86,10 @@ class StoreBase(VectorStore):
         index = zeusdb_index if index is None else index
         if index is not None and path is not None:
             raise ConfigurationError("pass index= or path=, not both: an index knows its own directory")
-        if path is not None and quantization_config is not None:
-            raise ConfigurationError("quantization_config: not available for an index bound to a directory")
+        if index is not None and quantization_config is not None:
+            raise ConfigurationError(
+                "quantization_config is for a new index; the one given changes by rebuild(quantization_config=...)"
+            )
         self._embedding = embedding
         self._ef_search = ef_search
         self._batch_size = check_count(batch_size, "batch_size")
@@ -96,9 +103,9 @@ class StoreBase(VectorStore):
             "m": m,
             "ef_construction": ef_construction,
             "expected_size": expected_size,
+            "quantization_config": quantization_config,
         }
         self._durability: Durability = durability
-        self._quantization_config = quantization_config
         self._making = threading.Lock()
         self._closed = False
         self._identity: dict[str, Any] | None = None
@@ -113,9 +120,10 @@ class StoreBase(VectorStore):
     def _find_or_make(self, dim: int | None) -> HNSWIndex | None:
         """Return the index that is there or can be made already; None while the width is unknown."""
         if self._path is None:
-            # Options are checked now, though the index may have to wait for its first vector.
-            index = self._make(1 if dim is None else dim)
-            return None if dim is None else index
+            if dim is not None:
+                return self._make(dim)
+            self._check_options()
+            return None
         try:
             return VectorDatabase().open(
                 self._path,
@@ -128,17 +136,20 @@ class StoreBase(VectorStore):
         except IndexNotFoundError:
             if self._read_only:
                 raise
-            VectorDatabase().create("hnsw", dim=1, **self._given_options())
+            self._check_options()
             return None
+
+    def _check_options(self) -> None:
+        """Raise now for options that are wrong, though the index has to wait for its first vector."""
+        options = self._given_options()
+        VectorDatabase().create("hnsw", dim=_possible_width(options.get("quantization_config")), **options)
 
     def _given_options(self) -> dict[str, Any]:
         return {name: value for name, value in self._creation.items() if value is not None}
 
     def _make(self, dim: int) -> HNSWIndex:
         if self._path is None:
-            return VectorDatabase().create(
-                "hnsw", dim=dim, quantization_config=self._quantization_config, **self._given_options()
-            )
+            return VectorDatabase().create("hnsw", dim=dim, **self._given_options())
         return VectorDatabase().open(self._path, dim=dim, durability=self._durability, **self._creation)
 
     def _index_of_width(self, dim: int) -> HNSWIndex:
@@ -406,6 +417,12 @@ def refuse_unknown(unknown: Mapping[str, Any], known: Sequence[str], call: str) 
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ArgumentTypeError(f"{call} got an unknown argument {name!r}{hint} (known: {', '.join(known)})")
+
+
+def _possible_width(quantization_config: Any) -> int:
+    """Return a width that options can be checked with while the real one is unknown: what subvectors divide."""
+    subvectors = quantization_config.get("subvectors") if isinstance(quantization_config, Mapping) else None
+    return subvectors if type(subvectors) is int and subvectors > 0 else 1
 
 
 def _joined(parts: list[NDArray[np.float32]], source: str) -> NDArray[np.float32]:

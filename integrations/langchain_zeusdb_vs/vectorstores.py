@@ -42,6 +42,9 @@ class ZeusDBVectorStore(MakingMixin, ReadingMixin, SearchMixin):
             Of the graph; see `zeusdb_vs.VectorDatabase.create`.
         ef_search : int, optional
             Width of searches that name none; chosen from ``k`` by default.
+        quantization_config : dict, optional
+            Keep small codes in place of vectors once there are enough to train on, such as ``{"type": "int8"}``; see
+            `zeusdb_vs.VectorDatabase.create`. A directory remembers it.
         relevance_score_fn : callable, optional
             Distance to relevance; by default one that stays within 0 to 1.
         on_embedding_mismatch : {"error", "warn", "ignore"}

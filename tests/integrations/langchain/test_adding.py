@@ -349,11 +349,13 @@ def test_constructor_refuses_bad_arguments() -> None:
         ({"batch_size": 0}, ValueError),
         ({"on_embedding_mismatch": "maybe"}, ValueError),
         ({"m": 1}, ValueError),
-        ({"quantization_config": {"type": "pq"}}, ValueError),
+        ({"quantization_config": {"type": "nonsense"}}, ValueError),
         ({"filters": 1}, TypeError),
     ):
         with pytest.raises(error):
             ZeusDBVectorStore(**arguments)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="unknown argument 'spaces'; did you mean 'space'"):
+        ZeusDBVectorStore.from_texts(["a"], WordEmbeddings(), spaces="l2")
 
 
 def test_closed_store_refuses_every_call(store: ZeusDBVectorStore) -> None:

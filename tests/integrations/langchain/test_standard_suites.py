@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.vectorstores import VectorStore
@@ -100,3 +101,57 @@ class TestRetriever(RetrieversIntegrationTests):
     @property
     def retriever_query_example(self) -> str:
         return "text 3"
+
+
+INT8 = {"type": "int8", "training_size": 1_000}
+PRODUCT = {"type": "pq", "subvectors": 6, "training_size": 1_000}
+WITH_RAW = {"type": "pq", "subvectors": 3, "training_size": 1_000, "storage_mode": "quantized_with_raw"}
+
+
+def emptied(store: ZeusDBVectorStore) -> ZeusDBVectorStore:
+    """Return a store whose quantizer is trained, on documents that are deleted again.
+
+    The suite begins with an empty store and never adds as many documents as training takes: this is an empty store in
+    which everything that is added becomes a code.
+    """
+    ids = [f"trained on {number}" for number in range(1_000)]
+    store.add_embeddings(ids, np.random.default_rng(0).standard_normal((1_000, 6)), ids=ids)
+    store.delete(ids)
+    assert store.index.is_quantized() and store.count() == 0
+    return store
+
+
+class TestCollectingForQuantization(VectorStoreIntegrationTests):
+    @pytest.fixture(params=[INT8, PRODUCT], ids=["int8", "pq"])
+    def vectorstore(self, request: pytest.FixtureRequest) -> Iterator[VectorStore]:  # type: ignore[override]
+        with ZeusDBVectorStore(self.get_embeddings(), quantization_config=request.param) as store:
+            yield store
+            assert not store.has_index or store.index.get_storage_mode() == "raw_collecting_for_training"
+
+
+class TestQuantized(VectorStoreIntegrationTests):
+    @pytest.fixture(params=[INT8, PRODUCT, WITH_RAW], ids=["int8", "pq", "pq with raw"])
+    def vectorstore(self, request: pytest.FixtureRequest) -> Iterator[VectorStore]:  # type: ignore[override]
+        with ZeusDBVectorStore(self.get_embeddings(), quantization_config=request.param) as store:
+            yield emptied(store)
+            assert store.index.is_quantized()
+
+
+class TestQuantizedOnAPath(VectorStoreIntegrationTests):
+    @pytest.fixture(params=[INT8, WITH_RAW], ids=["int8", "pq with raw"])
+    def vectorstore(  # type: ignore[override]
+        self, request: pytest.FixtureRequest, tmp_path: Path
+    ) -> Iterator[VectorStore]:
+        path = tmp_path / "docs.zdb"
+        with ZeusDBVectorStore(self.get_embeddings(), path=path, quantization_config=request.param) as store:
+            yield emptied(store)
+            assert store.index.is_quantized()
+
+
+class TestQuantizedReopenedBetweenOperations(VectorStoreIntegrationTests):
+    @pytest.fixture
+    def vectorstore(self, tmp_path: Path) -> Iterator[VectorStore]:  # type: ignore[override]
+        path = tmp_path / "docs.zdb"
+        with ReopenedStore(self.get_embeddings(), path=path, quantization_config=PRODUCT) as store:
+            yield emptied(store)
+            assert store.index.is_quantized()

@@ -18,7 +18,7 @@ from llama_index.vector_stores.zeusdb_vs.querying import QueryMixin
 from llama_index.vector_stores.zeusdb_vs.reading import ReadingMixin
 from llama_index.vector_stores.zeusdb_vs.writing import WritingMixin
 
-from zeusdb_vs import ConfigurationError
+from zeusdb_vs import ArgumentTypeError, ConfigurationError
 
 DEFAULT_NAMESPACE = "default"
 
@@ -45,7 +45,8 @@ class ZeusDBVectorStore(WritingMixin, ReadingMixin, QueryMixin):
     ef_search : int, optional
         Width of the walk through the graph of each query: more finds more of the true nearest and takes longer.
     quantization_config : dict, optional
-        Passed to `VectorDatabase.create`.
+        Keep small codes in place of embeddings once there are enough to train on, such as ``{"type": "int8"}``; see
+        `VectorDatabase.create`. An index that is there remembers it.
     durability : {"always", "interval", "never"}
         With `path`: what a write that has returned survives beside the end of the process; see `VectorDatabase.open`.
     read_only : bool
@@ -98,6 +99,15 @@ class ZeusDBVectorStore(WritingMixin, ReadingMixin, QueryMixin):
             raise ConfigurationError(f"unknown option {next(iter(aliases))!r}; known are {', '.join(known)}")
         if index is not None and path is not None:
             raise ConfigurationError("a store takes an index or a path, not both")
+        if quantization_config is not None and not isinstance(quantization_config, Mapping):
+            raise ArgumentTypeError(
+                "quantization_config must be a dict such as {'type': 'int8'}, "
+                f"got {type(quantization_config).__name__}"
+            )
+        if index is not None and quantization_config is not None:
+            raise ConfigurationError(
+                "quantization_config is for a new index; the one given changes by rebuild(quantization_config=...)"
+            )
         options: dict[str, Any] = {
             "path": None if path is None else os.fspath(path),
             "dim": dim,
@@ -121,8 +131,7 @@ class ZeusDBVectorStore(WritingMixin, ReadingMixin, QueryMixin):
         elif dim is not None:
             self._adopt(self._create(dim))
         else:
-            # Options that are wrong by themselves are refused now, not at the first add.
-            self._new_in_memory(1)
+            self._check_options()
 
     # ------------------------------------------------------------------------------------------ making
 
@@ -292,6 +301,7 @@ class ZeusDBVectorStore(WritingMixin, ReadingMixin, QueryMixin):
             self.__init__(**configuration)  # type: ignore[misc]
             return
         path = configuration.pop("path")
+        del configuration["quantization_config"]  # the index has it
         self.__init__(index=index, **configuration)  # type: ignore[misc]
         # The other process may still be writing: what comes out of a pickle reads.
         self.path, self.read_only = path, True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,33 +64,31 @@ class StoreBase(BasePydanticVectorStore):
             )
         self.dim, self.space = index.dim, index.space
         self.m, self.ef_construction, self.expected_size = index.m, index.ef_construction, index.expected_size
+        self.quantization_config = None if index.quantization is None else index.quantization.to_json()
         self._index = index
 
-    def _graph_options(self) -> dict[str, Any]:
-        given = {"m": self.m, "ef_construction": self.ef_construction, "expected_size": self.expected_size}
-        return {name: value for name, value in given.items() if value is not None}
+    def _new_options(self) -> dict[str, Any]:
+        given = {
+            "m": self.m,
+            "ef_construction": self.ef_construction,
+            "expected_size": self.expected_size,
+            "quantization_config": self.quantization_config,
+        }
+        return {"space": self.space, **{name: value for name, value in given.items() if value is not None}}
 
-    def _new_in_memory(self, dim: int) -> VectorIndex:
-        return VectorDatabase().create(
-            "hnsw",
-            dim=dim,
-            space=self.space,
-            quantization_config=self.quantization_config,
-            **self._graph_options(),
-        )
+    def _check_options(self) -> None:
+        """Raise for options that are wrong now, though the index has to wait for its first node."""
+        VectorDatabase().create("hnsw", dim=_possible_width(self.quantization_config), **self._new_options())
 
     def _create(self, dim: int) -> VectorIndex:
         if self.path is None:
-            return self._new_in_memory(dim)
-        if self.quantization_config is not None:
-            self._new_in_memory(dim)  # says what is not available
+            return VectorDatabase().create("hnsw", dim=dim, **self._new_options())
         return VectorDatabase().open(
             self.path,
             dim=dim,
-            space=self.space,
             durability=self.durability,  # type: ignore[arg-type]
             read_only=self.read_only,
-            **self._graph_options(),
+            **self._new_options(),
         )
 
     def _open_at_start(self, space: str | None) -> None:
@@ -102,6 +101,7 @@ class StoreBase(BasePydanticVectorStore):
                 space=space,
                 m=self.m,
                 ef_construction=self.ef_construction,
+                quantization_config=self.quantization_config,
                 durability=self.durability,  # type: ignore[arg-type]
                 read_only=self.read_only,
                 create=False,
@@ -111,7 +111,7 @@ class StoreBase(BasePydanticVectorStore):
             if self.read_only or (place.exists() and (not place.is_dir() or any(place.iterdir()))):
                 raise
             if self.dim is None:
-                self._new_in_memory(1)
+                self._check_options()
                 return
             index = self._create(self.dim)  # type: ignore[assignment]
         self._adopt(index)
@@ -130,6 +130,12 @@ class StoreBase(BasePydanticVectorStore):
 
     def _configuration(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in type(self).model_fields if name not in IGNORED_OPTIONS}
+
+
+def _possible_width(quantization_config: Mapping[str, Any] | None) -> int:
+    """Return a width that options can be checked with while the real one is unknown: what subvectors divide."""
+    subvectors = (quantization_config or {}).get("subvectors")
+    return subvectors if type(subvectors) is int and subvectors > 0 else 1
 
 
 def _canonical_space(space: str) -> str:

@@ -38,6 +38,11 @@ class VectorIndex(Protocol):
         """Number of records expected."""
         ...
 
+    @property
+    def quantization(self) -> Any:
+        """How vectors are quantized, with a `to_json` that gives the options; None: not at all."""
+        ...
+
     def __len__(self) -> int: ...
 
     def add(self, data: Any, *, on_error: Literal["collect", "raise"] = ...) -> Any:

@@ -15,7 +15,7 @@ from llama_index.vector_stores.zeusdb_vs.records import columns_of
 from llama_index.vector_stores.zeusdb_vs.selecting import listed_ids, matching_ids, selection
 from llama_index.vector_stores.zeusdb_vs.workers import on_writer
 
-from zeusdb_vs import ArgumentTypeError, ConfigurationError, Filter, VectorError, field
+from zeusdb_vs import ArgumentTypeError, ConfigurationError, Filter, VectorDatabase, VectorError, field
 
 _TRIED_AT_A_TIME = 1_024
 """Records of the first batch that are tried in memory before a directory is made for them."""
@@ -183,7 +183,7 @@ class WritingMixin(StoreBase):
             # In small parts, which costs little; on disk an index is not undone.
             for first in range(0, len(columns["ids"]), _TRIED_AT_A_TIME):
                 part = {name: column[first : first + _TRIED_AT_A_TIME] for name, column in columns.items()}
-                _store(self._new_in_memory(width), part)
+                _store(VectorDatabase().create("hnsw", dim=width, space=self.space), part)
         index = self._create(width)
         _store(index, columns)
         self._adopt(index)
