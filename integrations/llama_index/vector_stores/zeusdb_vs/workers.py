@@ -14,8 +14,9 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-READERS = min(4, os.cpu_count() or 1)
-"""More threads than processors only make the event loop wait longer for its turn at the interpreter."""
+READERS = 2
+"""Each running thread may keep the event loop waiting for its turn at the interpreter, 5 ms at a time, and the engine
+itself goes to the processors without it."""
 
 _lock = threading.Lock()
 _pools: dict[str, tuple[int, ThreadPoolExecutor]] = {}
