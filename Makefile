@@ -27,7 +27,7 @@ check: $(VENV)/.stamp-dev ## Lint, formatting, types, import contracts
 	$(BIN)/mypy
 	PYTHONPATH=. $(BIN)/lint-imports
 
-bench: $(VENV)/.stamp-bench ## Compare with hnswlib and faiss-cpu (installs both)
+bench: $(VENV)/.stamp-bench ## Compare with hnswlib, faiss-cpu and ZeusDB (installs them)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 format: $(VENV)/.stamp-dev ## Rewrite the sources in the project's format

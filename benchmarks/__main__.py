@@ -101,13 +101,19 @@ def _measure(
             for section in wanted:
                 if section == "memory" and dataset not in scale.memory_datasets and not options.only:
                     continue
-                result = _run_section(section, dataset, place, scale, names, options.repeats)
+                present = names if options.engines else [name for name in names if _joins(name, section)]
+                result = _run_section(section, dataset, place, scale, present, options.repeats)
                 failed += "error" in result
                 results["sections"].setdefault(section, {})[dataset] = result
                 results["goals"] = [goal.to_dict() for goal in evaluate(results)]
                 # After every section, so that a run cut short leaves what it has.
                 (folder / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
     return failed
+
+
+def _joins(name: str, section: str) -> bool:
+    sections = ENGINES[name].sections
+    return sections is None or section in sections
 
 
 def _run_section(

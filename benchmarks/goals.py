@@ -8,13 +8,41 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks.engines import ENGINES, OURS
+from benchmarks.engines import ENGINES, OURS, VARIANTS
+from benchmarks.engines.quantized import OursInt8, OursPlain, OursPlainInDirectory, OursPQ, OursPQCodes
+from benchmarks.measure import qps_at
+from benchmarks.settings import QUANTIZED_TARGETS
 
 Results = dict[str, Any]
 
 _COMPARE: dict[str, Callable[[float, float], bool]] = {">=": operator.ge, "<=": operator.le, ">": operator.gt}
 FILTER_PEERS = ("hnswlib", "faiss", "zeusdb-original")
 FILTER_WORKLOADS = {"random": "random", "near": "matches near the query", "far": "matches far from it"}
+
+
+_TRAINED = OursPQ.name
+# Beyond this the curves of codes that are not rescored bend towards their end.
+_HIGHEST_LEVEL = 0.985
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is wanted of one quantized index of ours; speed and memory are shares of the unquantized one's.
+
+    `recall` is that of the default; where None, the default may lie at most .01 below an exhaustive search by
+    the same codes.
+    """
+
+    recall: float | None
+    speed: float
+    memory: float
+
+
+_QUANTIZED = {
+    OursInt8.name: _Wanted(0.985, 0.7, 0.32),
+    OursPQ.name: _Wanted(0.98, 0.4, 0.2),
+    OursPQCodes.name: _Wanted(None, 0.5, 0.2),
+}
 
 
 @dataclass(frozen=True)
@@ -178,6 +206,115 @@ def _masks(dataset: str, result: Any) -> Iterator[Goal]:
             yield Goal("metadata", f"mask over {rows}: {kind}", "<=", limit, figures["us"]["p50"], "us")
 
 
+def quantized_baseline(result: Any) -> Any:
+    """The figures of our unquantized index in a quantization result, or None."""
+    figures = result["engines"].get(OursPlain.name)
+    return figures if figures and "points" in figures else None
+
+
+def held_bytes(figures: Any) -> int:
+    """Vectors, codes and graph, by what the index says of itself."""
+    parts = figures["costs"]["parts"]
+    return sum(parts.get(name, 0) for name in ("vectors", "codes", "graph"))
+
+
+def _beside_bytes(costs: Any) -> int:
+    """What ids, metadata and fields hold, by what the index says of itself."""
+    return sum(costs["parts"].get(name, 0) for name in ("ids", "records", "fields"))
+
+
+def _quantization(dataset: str, result: Any) -> Iterator[Goal]:
+    plain = quantized_baseline(result)
+    if plain is None:
+        return
+    for name, figures in result["engines"].items():
+        if VARIANTS[name].family != OURS or VARIANTS[name].config is None or "points" not in figures:
+            continue
+        title = f"{dataset}: {VARIANTS[name].title}"
+        yield from _quantized_build(title, name, figures, result["engines"])
+        if name in _QUANTIZED:
+            yield from _quantized_search(title, _QUANTIZED[name], figures, plain)
+            yield from _quantized_memory(title, _QUANTIZED[name], figures, plain)
+
+
+def _quantized_build(title: str, name: str, figures: Any, engines: Any) -> Iterator[Goal]:
+    """Against the unquantized index that lives where this one does, in memory or in a directory."""
+    plain = engines.get(OursPlainInDirectory.name if VARIANTS[name].in_directory else OursPlain.name)
+    if plain is None:
+        return
+    mine, theirs = figures["costs"], plain["costs"]["cpu_s"]
+    training = mine["training_s"]
+    note = f"{mine['cpu_s']:.2f} s against {theirs:.2f} s"
+    if training is not None:
+        note += f", {training:.2f} s of it training, {(mine['cpu_s'] - training) / theirs:.2f}x without"
+    yield Goal(
+        "quantization",
+        f"{title}: build CPU against unquantized",
+        "<=",
+        1.5,
+        mine["cpu_s"] / theirs,
+        "x",
+        note,
+    )
+    if name == _TRAINED:
+        # Its own clock is a wall clock: an upper bound of what one core gave it.
+        note = "wall, as it says" if training is not None else "build CPU less that of the unquantized one"
+        measured = training if training is not None else mine["cpu_s"] - theirs
+        yield Goal("quantization", f"{title}: training", "<=", 5.0, measured, "s", note)
+
+
+def _quantized_search(title: str, wanted: _Wanted, figures: Any, plain: Any) -> Iterator[Goal]:
+    default = figures["default"]
+    if wanted.recall is not None:
+        text = f"{title}: recall@10 at the default"
+        yield Goal("quantization", text, ">=", wanted.recall, default["recall"], "recall")
+    elif figures["recall_by_codes"] is not None:
+        note = f"{default['recall']:.4f} against {figures['recall_by_codes']:.4f}"
+        lost = max(0.0, figures["recall_by_codes"] - default["recall"])
+        text = f"{title}: recall lost to an exhaustive search by codes"
+        yield Goal("quantization", text, "<=", 0.01, lost, "recall", note)
+    levels = _levels(wanted, figures)
+    curves = [[(point["recall"], point["qps"]) for point in each["points"]] for each in (figures, plain)]
+    for words, level in levels.items():
+        mine, own = (qps_at(curve, level) for curve in curves)
+        if mine is not None:
+            note = f"{_speed(mine)} against {_speed(own)}"
+            text = f"{title}: QPS against unquantized at {words}"
+            yield Goal("quantization", text, ">=", wanted.speed, ratio(mine, own), "x", note)
+
+
+def _levels(wanted: _Wanted, figures: Any) -> dict[str, float]:
+    """Recalls to compare speeds at: the targets it can be asked for, the least that is wanted, its default's."""
+    lowest = 0.9 if figures["highest_recall"] >= 0.9 else 0.0
+    levels = {
+        f"{target:.2f}"[1:]: target for target in QUANTIZED_TARGETS if lowest <= target < _HIGHEST_LEVEL
+    }
+    if wanted.recall is not None:
+        levels[f"{wanted.recall:.3f}"[1:].rstrip("0")] = wanted.recall
+    elif figures["recall_by_codes"] is not None:
+        least = figures["recall_by_codes"] - 0.01
+        levels[f"{least:.3f}"[1:] + ", .01 below all codes"] = least
+    default = figures["default"]["recall"]
+    return {**levels, f"{default:.3f}"[1:] + ", its default's": default}
+
+
+def _quantized_memory(title: str, wanted: _Wanted, figures: Any, plain: Any) -> Iterator[Goal]:
+    mine, theirs = figures["costs"], plain["costs"]
+    if mine["anonymous_bytes"] is not None and theirs["anonymous_bytes"]:
+        own, whole = mine["anonymous_bytes"], theirs["anonymous_bytes"]
+        # The ids are the same records' in both, and no quantizer makes them smaller.
+        without = (own - _beside_bytes(mine)) / (whole - _beside_bytes(theirs))
+        note = f"{own / 1e6:.1f} MB against {whole / 1e6:.1f} MB; without ids {without:.2f}x"
+        note += f"; {mine['mapped_bytes'] / 1e6:.1f} MB of mapped pages" if mine["mapped_bytes"] > 1e6 else ""
+        measured = own / whole
+        text = f"{title}: own memory against unquantized"
+        yield Goal("quantization", text, "<=", wanted.memory, measured, "x", note)
+    if held_bytes(plain):
+        text = f"{title}: vectors + codes + graph by memory()"
+        measured = held_bytes(figures) / held_bytes(plain)
+        yield Goal("quantization", text, "<=", wanted.memory, measured, "x")
+
+
 def _overhead(_dataset: str, result: Any) -> Iterator[Goal]:
     engines = result["engines"]
     key = f"{OURS} search_ids" if f"{OURS} search_ids" in engines else OURS
@@ -223,6 +360,7 @@ def _speed(qps: float | None) -> str:
 _JUDGES: dict[str, Callable[[str, Any], Iterator[Goal]]] = {
     "search": _search,
     "filter": _filter,
+    "quantization": _quantization,
     "masks": _masks,
     "overhead": _overhead,
     "adds": _adds,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from benchmarks.engines import ENGINES, OURS
+from benchmarks.engines import ENGINES, OURS, title_of
 from benchmarks.goals import FILTER_WORKLOADS, Goal, evaluate, ratio, series_of
 from benchmarks.measure import median
+from benchmarks.quantized_report import quantization
+from benchmarks.tables import table, times, title_and_queries
 
 Results = dict[str, Any]
 _TARGETS = ("0.90", "0.95", "0.99")
@@ -42,36 +44,9 @@ def _head(results: Results) -> Iterator[str]:
         yield "QUICK RUN: sizes and repeats are too small for any figure below to be evidence."
 
 
-def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = (
-            f"{c:<{w}}" if i == 0 else f"{c:>{w}}" for i, (c, w) in enumerate(zip(cells, widths, strict=True))
-        )
-        return "  ".join(padded).rstrip()
-
-    return [
-        f"== {title}",
-        line(head),
-        "  ".join("-" * width for width in widths),
-        *(line(row) for row in rows),
-    ]
-
-
 def _missing(result: Any) -> Iterator[str]:
     for name, reason in result.get("failures", {}).items():
-        yield f"   FAILED {ENGINES[name].title}: {reason}"
-
-
-def _times(value: float | None) -> str:
-    if value is None:
-        return ""
-    return " (never)" if value == 0 else " (inf)" if math.isinf(value) else f" ({value:.2f}x)"
-
-
-def _title(dataset: Any) -> str:
-    return f"{dataset['title']}, {dataset['queries']} queries"
+        yield f"   FAILED {title_of(name)}: {reason}"
 
 
 def _search(result: Any) -> Iterator[str]:
@@ -90,14 +65,14 @@ def _search(result: Any) -> Iterator[str]:
                     if mine is None or (name == OURS and is_first)
                     else ratio(mine["qps_at"][target], qps)
                 )
-                row.append(("never" if qps is None else f"{qps:,.0f}") + _times(own))
+                row.append(("never" if qps is None else f"{qps:,.0f}") + times(own))
             row.append(f"{series['highest_recall']:.4f}")
             row.append(f"{median(point['qps'] / point['qps_wall'] for point in series['points']):.2f}")
             if is_first:
                 build = figures["build"]["cpu_s"]
                 own = None if my_build is None or name == OURS else my_build / build
                 save = figures.get("save")
-                row += [f"{build:.2f}{_times(own)}"]
+                row += [f"{build:.2f}{times(own)}"]
                 row += [f"{save['bytes'] / 1e6:.1f}", f"{save['wall_s']:.2f}"] if save else ["-", "-"]
                 row += [f"{figures['warm_up_cpu_s']:.1f}"]
             else:
@@ -115,7 +90,7 @@ def _search(result: Any) -> Iterator[str]:
         "save s",
         "warm-up CPU s",
     ]
-    yield from _table(f"search: {_title(result['dataset'])} (core {result['core']})", head, rows)
+    yield from table(f"search: {title_and_queries(result['dataset'])} (core {result['core']})", head, rows)
     if result["dataset"]["is_substitute"]:
         yield f"   {result['dataset']['note']}"
     yield "   recall @ QPS by ef:"
@@ -140,10 +115,12 @@ def _batch(result: Any) -> Iterator[str]:
         for target in _TARGETS:
             qps = figures["qps_at"][target]
             own = None if mine is None or name == OURS else ratio(mine["qps_at"][target], qps)
-            row.append(("never" if qps is None else f"{qps:,.0f}") + _times(own))
+            row.append(("never" if qps is None else f"{qps:,.0f}") + times(own))
         rows.append(row)
     title = f"batches of {result['batch']:,} queries on {result['threads']} threads, queries a second (wall)"
-    yield from _table(f"{title}: {_title(result['dataset'])}", ["", "QPS @ .90", "@ .95", "@ .99"], rows)
+    yield from table(
+        f"{title}: {title_and_queries(result['dataset'])}", ["", "QPS @ .90", "@ .95", "@ .99"], rows
+    )
 
 
 def _start(result: Any) -> Iterator[str]:
@@ -160,7 +137,9 @@ def _start(result: Any) -> Iterator[str]:
         for name, figures in result["engines"].items()
     ]
     head = ["", "process CPU s", "wall s", "import ms", "load ms", "first query ms", "resident growth MB"]
-    yield from _table(f"start to first result, fresh process: {_title(result['dataset'])}", head, rows)
+    yield from table(
+        f"start to first result, fresh process: {title_and_queries(result['dataset'])}", head, rows
+    )
 
 
 def _memory(result: Any) -> Iterator[str]:
@@ -171,12 +150,14 @@ def _memory(result: Any) -> Iterator[str]:
         rows.append(
             [
                 ENGINES[name].title,
-                f"{figures['growth_bytes'] / 1e6:,.1f}{_times(own)}",
+                f"{figures['growth_bytes'] / 1e6:,.1f}{times(own)}",
                 f"{figures['of_float32']:.2f}x",
             ]
         )
-    yield from _table(
-        f"resident growth of a build: {_title(result['dataset'])}", ["", "MB", "of the float32 size"], rows
+    yield from table(
+        f"resident growth of a build: {title_and_queries(result['dataset'])}",
+        ["", "MB", "of the float32 size"],
+        rows,
     )
 
 
@@ -188,7 +169,7 @@ def _filter(result: Any) -> Iterator[str]:
         if not figures:
             return "-"
         own = None if mine is None else mine["qps"] / figures["qps"]
-        return f"{figures['recall']:.3f} / {figures['qps']:,.0f}{_times(own)}"
+        return f"{figures['recall']:.3f} / {figures['qps']:,.0f}{times(own)}"
 
     for workload, words in FILTER_WORKLOADS.items():
         figures = [row[workload] for row in by_selectivity.values()]
@@ -204,7 +185,9 @@ def _filter(result: Any) -> Iterator[str]:
         if workload == "random" and any(row.get("fresh") for row in by_selectivity.values()):
             fresh = [row.get("fresh") for row in by_selectivity.values()]
             rows.append(["   a new filter every call", *(f"{r['qps']:,.0f}" if r else "-" for r in fresh)])
-        yield from _table(f"filtered, {words}, recall / QPS: {_title(result['dataset'])}", head, rows)
+        yield from table(
+            f"filtered, {words}, recall / QPS: {title_and_queries(result['dataset'])}", head, rows
+        )
     yield "   ours at its default; peers: the fastest setting that holds .95, else the one with the most recall"
     unfiltered = result.get("unfiltered")
     if unfiltered:
@@ -226,8 +209,8 @@ def _masks(result: Any) -> Iterator[str]:
         [kind, f"{figures['matches']:,}", f"{figures['us']['p50']:,.1f}", f"{figures['us']['p99']:,.1f}"]
         for kind, figures in ours["filters"].items()
     ]
-    title = f"filters by themselves, ten fields, none declared: {_title(result['dataset'])}"
-    yield from _table(f"{title}, us", ["", "matches", "median", "p99"], rows)
+    title = f"filters by themselves, ten fields, none declared: {title_and_queries(result['dataset'])}"
+    yield from table(f"{title}, us", ["", "matches", "median", "p99"], rows)
     plain, full, first = ours["add_cpu_s"], ours["add_with_metadata_cpu_s"], ours["first_filter_cpu_s"]
     yield f"   bulk add {plain:.2f} CPU s, with ten fields {full:.2f}, of which first filter {first:.2f}"
     parts = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in ours["memory_bytes"].items())
@@ -241,12 +224,12 @@ def _adds(result: Any) -> Iterator[str]:
         own = None if mine is None or name == OURS else mine / figures["us"]["p50"]
         us = figures["us"]
         rows.append(
-            [ENGINES[name].title, f"{us['p50']:,.0f}{_times(own)}", f"{us['p99']:,.0f}", f"{us['max']:,.0f}"]
+            [ENGINES[name].title, f"{us['p50']:,.0f}{times(own)}", f"{us['p99']:,.0f}", f"{us['max']:,.0f}"]
         )
     title = (
         f"one-by-one adds to {result['rows_before']:,} x {result['dataset']['dim']}, {result['adds']} adds"
     )
-    yield from _table(f"{title}, us", ["", "median", "p99", "max"], rows)
+    yield from table(f"{title}, us", ["", "median", "p99", "max"], rows)
 
 
 def _overhead(result: Any) -> Iterator[str]:
@@ -263,7 +246,7 @@ def _overhead(result: Any) -> Iterator[str]:
             ]
         )
     title = f"one call on {result['rows']:,} x {result['dataset']['dim']} at each library's default, us"
-    yield from _table(title, ["", "median", "p90", "p99"], rows)
+    yield from table(title, ["", "median", "p90", "p99"], rows)
 
 
 def _writer(result: Any) -> Iterator[str]:
@@ -286,7 +269,7 @@ def _writer(result: Any) -> Iterator[str]:
         f" in {ours['writer_wall_s']:.1f} s"
     )
     head = ["", "searches", "p50 us", "p99 us", "p99.9 us", "max us", "recall", "worst tenth"]
-    yield from _table(title, head, rows)
+    yield from table(title, head, rows)
 
 
 def _goals(goals: list[Goal]) -> list[str]:
@@ -324,6 +307,7 @@ _WRITERS: dict[str, Callable[[Any], Iterator[str]]] = {
     "start": _start,
     "memory": _memory,
     "filter": _filter,
+    "quantization": quantization,
     "masks": _masks,
     "adds": _adds,
     "overhead": _overhead,

@@ -11,10 +11,25 @@ EF_CONSTRUCTION = 200
 SEED = 20_240_601
 
 RECALL_TARGETS = (0.90, 0.95, 0.99)
+# Codes without originals end below: their curves are read off further down too.
+QUANTIZED_TARGETS = (0.80, 0.90, 0.95, 0.98, 0.99)
+# Vectors that a product quantizer is trained on.
+TRAINING_SIZE = 10_000
 SELECTIVITIES = (0.5, 0.2, 0.1, 0.05, 0.01, 0.001, 0.0001)
 
 DATASETS = ("text", "mixture", "wide")
-SECTIONS = ("search", "batch", "start", "memory", "filter", "masks", "adds", "overhead", "writer")
+SECTIONS = (
+    "search",
+    "batch",
+    "start",
+    "memory",
+    "filter",
+    "quantization",
+    "masks",
+    "adds",
+    "overhead",
+    "writer",
+)
 # Sections that ask one question of one kind of data: the goals speak of 384-d embeddings.
 SECTION_DATASETS: dict[str, tuple[str, ...]] = {
     "search": DATASETS,
@@ -22,6 +37,7 @@ SECTION_DATASETS: dict[str, tuple[str, ...]] = {
     "start": DATASETS,
     "memory": DATASETS,
     "filter": ("text",),
+    "quantization": ("text",),
     "masks": ("text", "mixture"),
     "adds": ("text",),
     "overhead": ("text",),
@@ -44,6 +60,7 @@ class Scale:
     filter_s : seconds of one filtered measurement; slow engines are given fewer queries
     efs : the grid of ef_search
     filter_efs : the grid for the peers' filtered search; ours runs at its default
+    fetches : quantized search: candidates rescored per hit
     overhead_calls, adds, starts : calls, single adds and fresh processes measured
     memory_datasets : where resident growth is measured by a build of its own
     """
@@ -59,6 +76,7 @@ class Scale:
     filter_s: float
     efs: tuple[int, ...]
     filter_efs: tuple[int, ...]
+    fetches: tuple[int, ...]
     overhead_calls: int
     adds: int
     starts: int
@@ -80,6 +98,7 @@ FULL = Scale(
     filter_s=0.5,
     efs=(10, 16, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512, 768),
     filter_efs=(32, 64, 128, 256, 512),
+    fetches=(2, 4, 8, 16, 32),
     overhead_calls=10_000,
     adds=500,
     starts=5,
@@ -99,6 +118,7 @@ QUICK = Scale(
     filter_s=0.05,
     efs=(10, 24, 48, 96, 192, 384),
     filter_efs=(64, 256),
+    fetches=(4, 16),
     overhead_calls=1_000,
     adds=60,
     starts=1,

@@ -12,7 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import datasets, machine
-from benchmarks.sections import adds, batch, filtered, masks, memory, overhead, search, start, writer
+from benchmarks.sections import (
+    adds,
+    batch,
+    filtered,
+    masks,
+    memory,
+    overhead,
+    quantization,
+    search,
+    start,
+    writer,
+)
 from benchmarks.sections.common import Job, Result
 from benchmarks.settings import FULL, QUICK, Scale
 
@@ -22,6 +33,7 @@ SECTIONS: dict[str, Callable[[Job], Result]] = {
     "start": start.run,
     "memory": memory.run,
     "filter": filtered.run,
+    "quantization": quantization.run,
     "masks": masks.run,
     "adds": adds.run,
     "overhead": overhead.run,
@@ -42,6 +54,7 @@ def run(order: dict[str, Any]) -> Result:
     section = order["section"]
     core = None if section in NOT_PINNED else machine.pin_to_one_core()
     job = Job(
+        folder=Path(order["dataset"]),
         data=datasets.fetch(Path(order["dataset"])),
         scale=scale_named(order["scale"], order["repeats"]),
         engines=order["engines"],

@@ -49,6 +49,7 @@ class Engine(ABC):
     has_useful_default : its own default effort is meant to give good recall, so that is measured too
     can_filter, can_add, can_batch : what it takes part in
     stores_metadata : filters by metadata, which an index saved by the search section lacks
+    sections : those it takes part in unless it is asked for by name; None is all
     """
 
     name: ClassVar[str]
@@ -61,6 +62,7 @@ class Engine(ABC):
     can_add: ClassVar[bool] = True
     can_batch: ClassVar[bool] = True
     stores_metadata: ClassVar[bool] = False
+    sections: ClassVar[tuple[str, ...] | None] = None
 
     def __init__(self, dim: int, space: str, m: int = M, ef_construction: int = EF_CONSTRUCTION) -> None:
         self.dim = dim

@@ -156,12 +156,16 @@ class ZeusDBVS(ZeusDBStyle):
 
 
 class OriginalZeusDB(ZeusDBStyle):
-    """The Rust original. Fields are declared at creation: undeclared ones cost it 20-40 ms a query."""
+    """The Rust original. Fields are declared at creation: undeclared ones cost it 20-40 ms a query.
+
+    Its builds take the longest, so by itself it joins where it is a rival only: in filters and in quantization.
+    """
 
     name = "zeusdb-original"
     title = "ZeusDB 0.13 (Rust)"
     package = "zeusdb-vector-database"
     can_batch = False
+    sections = ("filter", "quantization")
 
     @classmethod
     def import_library(cls) -> Any:

@@ -30,6 +30,7 @@ class Job:
 
     Attributes
     ----------
+    folder : where the data set lies, for processes that fetch it themselves
     data : the data set
     scale : sizes and budgets
     engines : names of those that take part, all of them available
@@ -37,6 +38,7 @@ class Job:
     failures : engine name -> what went wrong; a failed engine leaves the others' figures standing
     """
 
+    folder: Path
     data: DataSet
     scale: Scale
     engines: list[str]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-
-from benchmarks.measure import resident_bytes
+from benchmarks.measure import give_back_memory, resident_bytes
 from benchmarks.sections.common import Job, Result
 
 
@@ -24,7 +21,8 @@ def _measure(job: Job, name: str) -> Result:
     job.new(name).warm_up(vectors)
     engine = job.new(name)
     engine.import_library()
-    before = _trimmed_resident_bytes()
+    give_back_memory()
+    before = resident_bytes()
     engine.build(vectors)
     after = resident_bytes()
     call = engine.caller(engine.modes[0], 64)
@@ -38,10 +36,3 @@ def _measure(job: Job, name: str) -> Result:
         "float32_bytes": vectors.nbytes,
         "checksum": touched,
     }
-
-
-def _trimmed_resident_bytes() -> int:
-    resident_bytes()  # collects
-    with contextlib.suppress(OSError, AttributeError):  # glibc only
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    return resident_bytes()
