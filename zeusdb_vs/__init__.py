@@ -42,6 +42,7 @@ from zeusdb_vs.errors import (
 if TYPE_CHECKING:
     from zeusdb_vs.checking import RepairReport, VerifyReport, repair, verify
     from zeusdb_vs.database import VectorDatabase
+    from zeusdb_vs.estimates import MemoryEstimate, estimate_memory
     from zeusdb_vs.filters import And, Field, Filter, Not, Or, field, filter_from_json
     from zeusdb_vs.index import HNSWIndex
     from zeusdb_vs.results import AddResult
@@ -54,11 +55,13 @@ _HOMES = {
     "Field": "filters",
     "Filter": "filters",
     "HNSWIndex": "index",
+    "MemoryEstimate": "estimates",
     "Not": "filters",
     "Or": "filters",
     "RepairReport": "checking",
     "VectorDatabase": "database",
     "VerifyReport": "checking",
+    "estimate_memory": "estimates",
     "field": "filters",
     "filter_from_json": "filters",
     "get_num_threads": "threads",
@@ -85,6 +88,7 @@ __all__ = [
     "IndexLockedError",
     "IndexNotFoundError",
     "JournalDamagedError",
+    "MemoryEstimate",
     "MetadataError",
     "Not",
     "Or",
@@ -99,6 +103,7 @@ __all__ = [
     "VerifyReport",
     "ZeusDBError",
     "__version__",
+    "estimate_memory",
     "field",
     "filter_from_json",
     "get_num_threads",

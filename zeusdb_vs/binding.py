@@ -301,8 +301,8 @@ class Binding:
                 with storage_errors("saving to", self.directory):
                     self._journal.rotate(generation)
                 before = (self._records, self._journaled_bytes)
-                numbering = self.collection.numbering
                 snapshot = take_snapshot(self.collection, self.state, journaled=True)
+                numbering = self.collection.numbering  # of what was saved: taking it may compact
                 self._is_wanted = False
             try:
                 manifest = write_snapshot(
@@ -461,9 +461,15 @@ def apply_journal(replay: JournalReplay, collection: Collection, state: IndexSta
 
 def map_originals(directory: Path, manifest: Manifest, collection: Collection) -> None:
     """Let a quantized index read its originals from the file they were just saved in, and not from memory."""
-    if collection.is_quantized and collection.keeps_originals:
+    if not (collection.is_quantized and collection.keeps_originals):
+        return
+    try:
         arrays = map_file(directory, manifest, VECTORS)
-        collection.adopt_originals(arrays["vectors"])
+    except StorageError as error:
+        # Another save has gone through, or the system has no more maps to give: memory has them all.
+        logger.info("%s: the original vectors stay in memory: %s", directory, error)
+        return
+    collection.adopt_originals(arrays["vectors"])
 
 
 def _read_directory(directory: Path, mmap: bool) -> tuple[Snapshot, JournalReplay]:

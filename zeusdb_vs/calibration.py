@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ FITTED_ROWS = 4096
 _JUDGED_ROWS = 32_768
 """Rows among which neighbours are sought: the more there are, the more lie close together, and the harder it is."""
 _QUERIES = 64
-_NEIGHBORS = 10
+NEIGHBORS = 10
 _SMALLEST_DIM = 48
 """Below this a padded code row is not much smaller than the vector itself."""
 _MARGIN = 1.25
@@ -108,7 +108,7 @@ def choose_codes(
     return Calibration(None, 0, kept)
 
 
-_DEPTHS = (15, 20, 30, 40, 60, 80, 120, 160, 250, 400, 600)
+DEPTHS = (15, 20, 30, 40, 60, 80, 120, 160, 250, 400, 600)
 _ENOUGH_KEPT = 0.995
 _NO_GAIN = 0.001
 
@@ -119,6 +119,7 @@ def choose_depth(
     own: NDArray[np.int32],
     originals: tuple[NDArray[np.int64], int],
     quantized: tuple[NDArray[np.int64], int],
+    depths: Sequence[int] = DEPTHS,
 ) -> tuple[int, float]:
     """Find how many of the nearest by a quantizer's codes have to be reranked for 10 neighbours.
 
@@ -127,6 +128,7 @@ def choose_depth(
     live : slots that count, ascending, at least one
     queries : float32 (q, dim), the originals of the slots `own`
     originals, quantized : a descriptor of the vectors before and after, and the bytes of its query forms
+    depths : what to try, ascending; `NEIGHBORS` alone where nothing will be reranked
 
     Returns
     -------
@@ -135,8 +137,8 @@ def choose_depth(
     rows = np.ascontiguousarray(live[:: max(1, -(-len(live) // _JUDGED_ROWS))], np.int32)
     truth = _nearest(rows, own, queries, *originals, None)
     wanted = max(1, sum(map(len, truth)))
-    best, kept_best = _DEPTHS[0], 0.0
-    for depth in _DEPTHS:
+    best, kept_best = depths[0], 0.0
+    for depth in depths:
         found = _nearest(rows, own, queries, *quantized, depth)
         kept = sum(len(a & b) for a, b in zip(truth, found, strict=True)) / wanted
         if kept > kept_best + _NO_GAIN:  # what is lost to coarse originals no depth brings back
@@ -164,7 +166,7 @@ def _nearest(
     from zeusdb_vs.kernels import scan
 
     count, dim = queries.shape
-    k = min(_NEIGHBORS + 1, len(rows))
+    k = min(NEIGHBORS + 1, len(rows))
     ix[layout.N] = int(rows[-1]) + 1
     scratch = Scratch(1, dim, form_bytes, 0, k)
     found = np.empty((count, k), np.int64)

@@ -12,6 +12,8 @@ from numpy.typing import DTypeLike, NDArray
 _CHUNK_BYTES = 8 << 20
 _LARGEST_SHIFT = 12
 _SMALLEST_SHIFT = 6
+_PAGES_BYTES = 128 << 10
+"""Chunks of at least this size are pages of their own: of the heap they would leave holes when they go."""
 
 
 def chunk_shift(dim: int) -> int:
@@ -25,9 +27,16 @@ def chunk_shift(dim: int) -> int:
 def aligned_empty(rows: int, width: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return an uninitialised C-order (rows, width) array that starts on a 64-byte boundary."""
     size = rows * width * dtype.itemsize
+    if size >= _PAGES_BYTES and hasattr(mmap, "MAP_PRIVATE"):
+        pages = _Pages(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANON)
+        return np.frombuffer(pages, dtype).reshape(rows, width)
     buffer = np.empty(size + 64, np.uint8)
     offset = -buffer.ctypes.data % 64
     return buffer[offset : offset + size].view(dtype).reshape(rows, width)
+
+
+class _Pages(mmap.mmap):
+    """Memory of this process, in pages that belong to no file."""
 
 
 class RowTable:
@@ -42,7 +51,8 @@ class RowTable:
 
     Attributes
     ----------
-    chunks : list of (1 << shift, width) arrays; only ever appended to
+    chunks : list of (1 << shift, width) arrays, the last of them shorter where it is the end of a mapped file; only
+        ever appended to, save that a short one is replaced by a copy when rows are to follow
     table : int64 array of their addresses; replaced, never changed, when a chunk is added
     """
 
@@ -60,20 +70,18 @@ class RowTable:
 
     @classmethod
     def from_rows(cls, rows: NDArray[Any], shift: int, fill: int | None = None) -> RowTable:
-        """Take over a (n, width) array, mapped or not: whole chunks are views of it, the last part is copied."""
+        """Take over a (n, width) array, mapped or not: chunks are views of it."""
         table = cls(rows.dtype, rows.shape[1], shift, fill)
         size = 1 << shift
-        whole = len(rows) >> shift
-        table._add([rows[i * size : (i + 1) * size] for i in range(whole)])
-        if len(rows) > whole * size:
-            table.ensure(len(rows))
-            table.write(whole * size, rows[whole * size :])
+        table._add([rows[start : start + size] for start in range(0, len(rows), size)])
         return table
 
     @property
     def capacity(self) -> int:
         """Rows there is room for."""
-        return len(self.chunks) << self.shift
+        if not self.chunks:
+            return 0
+        return (len(self.chunks) - 1 << self.shift) + len(self.chunks[-1])
 
     @property
     def memory_bytes(self) -> int:
@@ -95,16 +103,19 @@ class RowTable:
 
     def ensure(self, rows: int) -> None:
         """Make room for at least `rows` rows."""
-        missing = -(-rows >> self.shift) - len(self.chunks) if rows > 0 else 0
-        if missing <= 0:
+        if rows <= self.capacity:
             return
-        added = []
-        for _ in range(missing):
-            chunk = aligned_empty(1 << self.shift, self.width, self.dtype)
-            if self.fill is not None:
-                chunk.fill(self.fill)
-            added.append(chunk)
-        self._add(added)
+        if self.chunks and len(self.chunks[-1]) < 1 << self.shift:
+            short = self.chunks.pop()
+            self._add([self._new_chunk()])
+            self.chunks[-1][: len(short)] = short
+        self._add([self._new_chunk() for _ in range(-(-rows >> self.shift) - len(self.chunks))])
+
+    def _new_chunk(self) -> NDArray[Any]:
+        chunk = aligned_empty(1 << self.shift, self.width, self.dtype)
+        if self.fill is not None:
+            chunk.fill(self.fill)
+        return chunk
 
     def spans(self, start: int, stop: int) -> Iterator[tuple[int, NDArray[Any]]]:
         """Yield (first row, view) for the pieces of rows `start .. stop`, in order."""
@@ -154,4 +165,5 @@ def _is_mapped(array: NDArray[Any]) -> bool:
     base: Any = array
     while isinstance(base, np.ndarray):
         base = base.base
-    return isinstance(base.obj if isinstance(base, memoryview) else base, mmap.mmap)
+    owner = base.obj if isinstance(base, memoryview) else base
+    return isinstance(owner, mmap.mmap) and not isinstance(owner, _Pages)

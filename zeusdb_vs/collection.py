@@ -436,7 +436,7 @@ class Collection:
             self._misfits += self._vectors.encode()
             # Codes serve the data they were chosen for: a larger index, or vectors of another kind, need others.
             added = stop - self._calibrated_at
-            usual = self._vectors.misfits * added // self._calibrated_at
+            usual = self._vectors.misfits * added // max(1, self._calibrated_at)
             if added > _RECALIBRATION_GROWTH * self._calibrated_at or (
                 self._misfits > max(_MISFITS_LEAST, _MISFITS_SHARE * stop) + 2 * usual
             ):
@@ -472,19 +472,27 @@ class Collection:
     def _train(self, config: QuantizationConfig) -> None:
         started = time.perf_counter()
         count = self._ids.live_count
-        logger.info("training %s on %d records", config.type, min(count, config.max_training_vectors))
-        if self._graph is None:
-            self._start_graph(lambda _: None)
 
         def report(done: int, parts: int) -> None:
             if done * _TRAINING_REPORTS // parts == (done - 1) * _TRAINING_REPORTS // parts:
                 return
             logger.info("training %s: %d of %d parts", config.type, done, parts)
 
-        vectors = self._vectors.quantized(config, self._ids.live, self.config.seed, report)
-        self._put_in_place(vectors)
-        self.training_seconds = time.perf_counter() - started
-        logger.info("trained %s in %.1f s: %s", config.type, self.training_seconds, vectors.code_name)
+        before = self._graph, copy(self._vectors), self.calibration, self._calibrated_at, self._misfits
+        try:
+            logger.info("training %s on %d records", config.type, min(count, config.max_training_vectors))
+            if self._graph is None:
+                self._start_graph(lambda _: None)
+            vectors = self._vectors.quantized(config, self._ids.live, self.config.seed, report)
+            self._put_in_place(vectors)
+            seconds = time.perf_counter() - started
+            logger.info("trained %s in %.1f s: %s", config.type, seconds, vectors.code_name)
+        except BaseException:
+            # Nothing is lost yet: the caller undoes what brought the training about.
+            self._graph, self._vectors, self.calibration, self._calibrated_at, self._misfits = before
+            self._renew_scratches()
+            raise
+        self.training_seconds = seconds
 
     def _put_in_place(self, vectors: Vectors) -> None:
         """Go on with other codes of the same vectors; what readers hold stays as it is."""
@@ -647,7 +655,7 @@ class Collection:
         )
         if not isinstance(quantization, Unchanged):
             config = replace(config, quantization=quantization)
-            if not self._vectors.keeps_originals:
+            if not self._vectors.keeps_originals and self.view.live_count:
                 raise ConfigurationError(
                     "the vectors of this index were dropped when its quantizer was trained "
                     "(storage_mode='quantized_only'): what is left cannot be quantized in another way; make a new "
@@ -655,6 +663,12 @@ class Collection:
                 )
         self.compact()
         n = self.view.n
+        if n == 0:
+            self.config = config
+            keeps = isinstance(quantization, Unchanged) and self._vectors.is_quantized
+            self._start_empty(self._vectors.emptied() if keeps else None)
+            self._publish(0)
+            return 0
         before = self.config, copy(self._vectors), self._graph, self.calibration, self._calibrated_at
         try:
             self.config = config
@@ -675,6 +689,7 @@ class Collection:
             # The graph that is there goes on with the codes and the parameters that it was built with.
             self.config, self._vectors, self._graph, self.calibration, self._calibrated_at = before
             self._renew_scratches()
+            self._publish(n)
             raise
         self._publish(n)
         return n
@@ -1079,6 +1094,7 @@ class Collection:
             "ids": self._ids.memory_bytes(),
             "records": self._records.memory_bytes(),
             "fields": self._fields.memory_bytes(),
+            "working": self._scratches.memory_bytes(),
         }
 
     def mapped_bytes(self) -> int:

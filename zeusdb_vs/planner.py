@@ -13,6 +13,9 @@ from zeusdb_vs.kernels.layout import WALK_ALL, WALK_FILTERED, WALK_TWO_HOP
 DEFAULT_EF = 80
 """Pool of a search that names none: recall@10 above .99 on real text embeddings (README, "Parameters")."""
 
+BY_CODE_EF = 40
+"""Pool of a search without rerank that names none: within .006 of a scan of all codes, on real text embeddings."""
+
 _UNLIMITED = 1 << 60
 _LARGEST_POOL = 1 << 14
 # A row in a scan, and one met on a walk: a fixed part, and a part per byte that memory has to bring.
@@ -115,8 +118,8 @@ def plan(
     depth = max(rerank_depth(k, rerank), min(pool // 2, _WIDE_DEPTH)) if rerank else k
     if settled_depth is not None:
         depth = min(settled_depth, _LARGEST_POOL)
-        # Of codes that are not reranked the first k are the answer, so the pool decides alone.
-        pool = max(pool, depth)
+        # A wide pool is for what rerank brings to the front; without it the first k of a narrower one are the same.
+        pool = max(2 * k, BY_CODE_EF) if ef is None and depth == 0 else max(pool, depth)
     share = matches / n
     found = max(k, int(pool * share**_FILTERED_POWER)) if ef is None else pool
     distance_ns = _WALK_NS + _WALK_NS_PER_BYTE * row_bytes

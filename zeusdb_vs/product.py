@@ -19,7 +19,7 @@ from zeusdb_vs.kernels import layout
 from zeusdb_vs.threads import run_range
 
 _CENTROIDS_FILE, _CODES_FILE = "pq_centroids.bin", "pq_codes.bin"
-_TURNS = 25
+_TURNS = 8
 """Turns of k-means at most; what later ones gain is below a part in a thousand."""
 _TRIAL_ROWS = 2048
 _TRIAL_TURNS = 4
@@ -28,6 +28,25 @@ _MOST = float(np.finfo(np.float32).max)
 _CHECKED_ROWS = 1 << 16
 
 _CODES_PER_BYTE = {1: 8, 2: 4, 3: 2, 4: 2, 5: 1, 6: 1, 7: 1, 8: 1}
+
+
+def _code_bytes(subvectors: int, bits: int) -> int:
+    return -(-subvectors // _CODES_PER_BYTE[bits])
+
+
+def _head_bytes(is_l2: bool) -> int:
+    return 8 if is_l2 else 4
+
+
+def product_row_bytes(subvectors: int, bits: int, *, is_l2: bool) -> int:
+    """Return the bytes of a row of product codes, a multiple of 4."""
+    return _head_bytes(is_l2) + -(-_code_bytes(subvectors, bits) // 4) * 4
+
+
+def product_table_bytes(dim: int, bits: int) -> tuple[int, int]:
+    """Return the bytes that centroids take on disk, and in memory with the tables made of them."""
+    centroids = 4 * dim << bits
+    return centroids, centroids + 2 * 4 * 256 * dim
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +122,17 @@ class ProductCodec:
     @property
     def code_bytes(self) -> int:
         """Bytes of the codes of a row."""
-        return -(-self.subvectors // self.codes_per_byte)
+        return _code_bytes(self.subvectors, self.bits)
 
     @property
     def head_bytes(self) -> int:
         """Bytes of a row before its codes: its factor and, for FORM_L2, its squared length."""
-        return 8 if self.is_l2 else 4
+        return _head_bytes(self.is_l2)
 
     @property
     def row_bytes(self) -> int:
         """Bytes of a row, a multiple of 4."""
-        return self.head_bytes + -(-self.code_bytes // 4) * 4
+        return product_row_bytes(self.subvectors, self.bits, is_l2=self.is_l2)
 
     @property
     def memory_bytes(self) -> int:

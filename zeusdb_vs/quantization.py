@@ -16,6 +16,8 @@ from zeusdb_vs.kernels.layout import ROTATION_ROUNDS
 
 _CLIP_RANGE = np.linspace(2.0, 5.0, 7)
 """Half-widths, in standard deviations, that the clipping range of a code is chosen from."""
+_WIDE_RANGE = 5.0
+"""One value in two million of a normal distribution lies beyond."""
 _PLANE_LEVELS = 16
 """Steps of an 8-bit code in one of its high half."""
 
@@ -102,6 +104,7 @@ class ScalarCodec:
         uniform: bool,
         centered: bool,
         signs: NDArray[np.float32] | None = None,
+        is_wide: bool = False,
     ) -> ScalarCodec:
         """Fit the ranges to a sample.
 
@@ -111,6 +114,8 @@ class ScalarCodec:
         bits : 4 or 8
         uniform : whether all dimensions share one step
         centered : whether queries are taken relative to `mid` (the L2 form)
+        is_wide : whether ranges reach so far that hardly a value is ever clipped: for codes that originals are
+            decoded from, whose sample may be small
         """
         dim = sample.shape[1]
         rows = sample.astype(np.float64)
@@ -120,11 +125,12 @@ class ScalarCodec:
         best: tuple[float, NDArray[np.float64], NDArray[np.float64]] | None = None
         # Clipping the tails buys a finer step: take the range with the least squared error on a part of the sample.
         part = rows[:: max(1, len(rows) // 512)]
-        for width in _CLIP_RANGE:
-            left, right = (
-                np.maximum(low, mean - width * deviation),
-                np.minimum(high, mean + width * deviation),
-            )
+        for width in (_WIDE_RANGE,) if is_wide else _CLIP_RANGE:
+            left, right = mean - width * deviation, mean + width * deviation
+            if is_wide and uniform:  # not rotated, so of any distribution
+                left, right = np.minimum(low, left), np.maximum(high, right)
+            elif not is_wide:
+                left, right = np.maximum(low, left), np.minimum(high, right)
             if uniform:
                 half_range = np.full(dim, (right - left).max() / 2)
             else:

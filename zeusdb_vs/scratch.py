@@ -76,6 +76,13 @@ class Scratch:
         self.out_distances = np.empty(self.results_room, np.float32)
         self.out_distances_address = int(self.out_distances.ctypes.data)
 
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of all buffers."""
+        arrays = (*self._buffers, self.query, self.out_slots, self.out_distances)
+        own = sum(array.nbytes for array in arrays)
+        return own + (0 if self._partner is None else self._partner.memory_bytes)
+
     def partner_block(self, items: int) -> NDArray[np.int64]:
         """Return the block of the second lane, for kernels that take `items` items two at a time."""
         if items == 1:
@@ -114,6 +121,10 @@ class ScratchPool:
         if scratch.visited_room < n or scratch.pool_room < pool or scratch.results_room < results:
             return Scratch(n, self._dim, self._form_bytes, pool, results)
         return scratch
+
+    def memory_bytes(self) -> int:
+        """Bytes of the scratches that no call is using now."""
+        return sum(scratch.memory_bytes for scratch in tuple(self._free))
 
     def give(self, scratch: Scratch) -> None:
         """Take a scratch back."""

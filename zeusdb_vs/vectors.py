@@ -6,14 +6,23 @@ keeps these too, for reranking: see `quantized`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zeusdb_vs.arrays import checked_array, checked_number
-from zeusdb_vs.calibration import FITTED_ROWS, Calibration, CodeKind, choose_codes, choose_depth, judged_slots
+from zeusdb_vs.calibration import (
+    DEPTHS,
+    FITTED_ROWS,
+    NEIGHBORS,
+    Calibration,
+    CodeKind,
+    choose_codes,
+    choose_depth,
+    judged_slots,
+)
 from zeusdb_vs.chunks import RowTable, chunk_shift
 from zeusdb_vs.errors import CorruptIndexError
 from zeusdb_vs.kernels import layout
@@ -35,7 +44,9 @@ _NORM_TOLERANCE = 1e-3
 """Of a stored inverse norm against float32 sums of thousands of terms; what is beyond is computed exactly."""
 _ENCODE_GRAIN = 256
 _MOST_RERANK = 4096
-_DECODED_ROWS = 4096
+_PIECE_BYTES = 1 << 20
+"""Of rows that are converted at a time. Larger arrays of NumPy's are backed by huge pages, which stay with the heap."""
+_SCAFFOLD_ROWS = 512
 
 
 class Vectors:
@@ -112,9 +123,7 @@ class Vectors:
         first, count = self.count, len(vectors)
         norms = None
         if self.metric.is_normalizing:
-            norms = np.concatenate(
-                [_inverse_norms(rows) for rows in _pieces(vectors)] or [np.empty((0, 1), np.float32)]
-            )
+            norms = _inverse_norms(vectors)
             self.inverse_norms.ensure(first + count)
             self.inverse_norms.write(first, norms)
         if self.keeps_originals:
@@ -230,18 +239,20 @@ class Vectors:
         trained.is_quantized = True
         trained.encode()
         own = judged_slots(slots)
+        is_by_code_only = not config.keeps_originals and isinstance(trained.codec, ProductCodec)
         trained.rerank, trained.kept = choose_depth(
             slots,
             self.take(own),
             own,
             (self._described(), self.form_bytes),
             (trained._described(), trained.form_bytes),
+            (NEIGHBORS,) if is_by_code_only else DEPTHS,
         )
+        if is_by_code_only:
+            trained.rerank = 0
         if not config.keeps_originals:
             trained.keeps_originals = False
             trained.originals = RowTable(np.float32, self.dim, self.shift)
-            if trained.is_by_code_only:
-                trained.rerank = 0
         return trained
 
     def _trained_codec(
@@ -255,9 +266,11 @@ class Vectors:
         form = self.metric.form
         if config.type == "int8":
             if form == layout.FORM_L1:  # no rotation keeps these distances, and they want one step for all
-                return ScalarCodec.fit(sample, 8, uniform=True, centered=False)
+                return ScalarCodec.fit(sample, 8, uniform=True, centered=False, is_wide=True)
             rows = _rotated(sample, signs)
-            codec = ScalarCodec.fit(rows, 8, uniform=False, centered=form == layout.FORM_L2, signs=signs)
+            codec = ScalarCodec.fit(
+                rows, 8, uniform=False, centered=form == layout.FORM_L2, signs=signs, is_wide=True
+            )
             # Halves kept apart take as much memory only where they fill their blocks as well.
             is_apart = -(-self.dim // DIMS_PER_BLOCK[4]) * 2 <= -(-self.dim // DIMS_PER_BLOCK[8])
             return codec.with_planes(self.dim) if is_apart and not config.keeps_originals else codec
@@ -303,7 +316,7 @@ class Vectors:
         temporary.count = self.count
         temporary.inverse_norms = self.inverse_norms
         signs = ScalarCodec.draw_signs(self.dim, _ROTATION_SEED)
-        sample = self.take(np.arange(0, self.count, max(1, -(-self.count // FITTED_ROWS))))
+        sample = self.take(np.arange(0, self.count, max(1, -(-self.count // _SCAFFOLD_ROWS))))
         codec = ScalarCodec.fit(
             _rotated(self.metric.prepare(sample), signs),
             4,
@@ -314,8 +327,7 @@ class Vectors:
         temporary.set_codec(codec)
         temporary._ensure_codes()
         stop = self.count if rows is None else first
-        for start in range(0, stop, _DECODED_ROWS):
-            end = min(start + _DECODED_ROWS, stop)
+        for start, end in _pieces(stop, self.dim):
             temporary._encode_given(self.take(np.arange(start, end)), start)
         if rows is not None:
             temporary._encode_given(np.ascontiguousarray(rows), first)
@@ -395,6 +407,7 @@ class Vectors:
             chosen.inverse_norms = self.inverse_norms.selected(slots)
         if self.coded == self.count:
             chosen.codec, chosen.rerank, chosen.is_quantized = self.codec, self.rerank, self.is_quantized
+            chosen.kept = self.kept
             chosen.codes = None if self.codes is None else self.codes.selected(slots)
             chosen.low_codes = None if self.low_codes is None else self.low_codes.selected(slots)
             chosen.biases = None if self.biases is None else self.biases.selected(slots)
@@ -406,7 +419,7 @@ class Vectors:
         empty = Vectors(self.dim, self.metric)
         if self.is_quantized:
             empty.set_codec(self.codec)
-            empty.is_quantized, empty.rerank = True, self.rerank
+            empty.is_quantized, empty.rerank, empty.kept = True, self.rerank, self.kept
             empty.keeps_originals = self.keeps_originals
         return empty
 
@@ -626,9 +639,11 @@ class Vectors:
         return sum(table.mapped_bytes for table in tables if table is not None)
 
 
-def _pieces(rows: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
-    """Return rows in pieces whose float64 copies fit the caches."""
-    return [rows[start : start + _DECODED_ROWS] for start in range(0, len(rows), _DECODED_ROWS)]
+def _pieces(count: int, dim: int) -> Iterator[tuple[int, int]]:
+    """Yield the ends of pieces of `count` rows that are small enough to be converted at a time."""
+    step = max(16, _PIECE_BYTES // (4 * dim))
+    for start in range(0, count, step):
+        yield start, min(start + step, count)
 
 
 def _rotated(rows: NDArray[np.float32], signs: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -649,9 +664,10 @@ def _unrotated(rows: NDArray[np.float32], signs: NDArray[np.float32]) -> NDArray
 
 def _inverse_norms(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return 1 / norm of float32 (n, dim) rows as float32 (n, 1), from float64 sums; 0 for extreme norms."""
-    wide = rows.astype(np.float64)
-    norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))
-    usual = (norms > LEAST_NORM) & (norms < GREATEST_NORM)
     inverse = np.zeros((len(rows), 1), np.float32)
-    inverse[usual, 0] = 1.0 / norms[usual]
+    for start, stop in _pieces(len(rows), rows.shape[1]):
+        wide = rows[start:stop].astype(np.float64)
+        norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+        usual = (norms > LEAST_NORM) & (norms < GREATEST_NORM)
+        inverse[start:stop][usual, 0] = 1.0 / norms[usual]
     return inverse
