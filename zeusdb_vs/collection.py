@@ -162,7 +162,7 @@ class View:
     has_exact_scores : whether the vectors are there as they were given
     codes, kept : what walks compare, and the share of neighbours it kept when it was chosen; see `Calibration`
     names : id of every slot
-    plans : plans made for this view, by k, ef, number of matches and whether there is a filter
+    plans : plans made for this view, by k, ef, number of matches, whether there is a filter, and settled depth
     """
 
     __slots__ = (
@@ -231,7 +231,7 @@ class View:
         self.fields = fields
         self._ids = ids
         self._vectors = vectors
-        self.plans: dict[tuple[int, int | None, int, bool], Plan] = {}
+        self.plans: dict[tuple[int, int | None, int, bool, int | None], Plan] = {}
         self._pieces: tuple[list[NDArray[np.float32]], list[NDArray[np.float32]] | None] | None = None
         self._everything: Matching | None = None
         self._matching: dict[int, tuple[Selection, Matching]] = {}
@@ -271,6 +271,10 @@ class View:
         # The selection is kept along, so that its identity is not given to another one.
         self._matching[id(selection)] = (selection, matching)
         return matching
+
+    def settle_depth(self, rerank: int, k: int, matches: int) -> int | None:
+        """Return how many are reranked where a caller asks for so many for each of k; None to decide here."""
+        return min(rerank * k, matches) if self.is_quantized and self.settled_depth is None else None
 
     def everything(self) -> Matching:
         """Return all live slots; remembered."""
@@ -749,7 +753,13 @@ class Collection:
     # Searches
 
     def search_one(
-        self, view: View, query: NDArray[np.float32], k: int, ef: int | None, selection: Selection | None
+        self,
+        view: View,
+        query: NDArray[np.float32],
+        k: int,
+        ef: int | None,
+        selection: Selection | None,
+        rerank: int | None = None,
     ) -> tuple[list[int], list[float]] | None:
         """Answer one query with as little around the kernel as can be.
 
@@ -758,6 +768,7 @@ class Collection:
         query : (dim,) of a type that converts to float32, finite or not
         k : 1 .. 256
         ef : >= 1, None for the default
+        rerank : as for `search`
 
         Returns
         -------
@@ -775,8 +786,9 @@ class Collection:
             if k == 0:
                 return [], []
         if view.is_linked:
-            key = (k, ef, matches, matching is not None)
-            chosen = view.plans.get(key) or self._plan(view, k, ef, matches, matching is not None)
+            depth = None if rerank is None else view.settle_depth(rerank, k, matches)
+            key = (k, ef, matches, matching is not None, depth)
+            chosen = view.plans.get(key) or self._plan(view, *key)
         elif _KERNELS is None:
             return self._scan_one(view, query, k, matching)
         else:
@@ -817,7 +829,7 @@ class Collection:
         return slots, distances
 
     def _plan(
-        self, view: View, k: int, ef: int | None, matches: int, is_masked: bool, depth: int | None = None
+        self, view: View, k: int, ef: int | None, matches: int, is_masked: bool, depth: int | None
     ) -> Plan:
         chosen = plan(
             n=view.n,
@@ -829,8 +841,8 @@ class Collection:
             masked=is_masked,
             settled_depth=view.settled_depth if depth is None else depth,
         )
-        if depth is None and len(view.plans) < _REMEMBERED:
-            view.plans[(k, ef, matches, is_masked)] = chosen
+        if len(view.plans) < _REMEMBERED:
+            view.plans[(k, ef, matches, is_masked, depth)] = chosen
         return chosen
 
     def search(
@@ -869,9 +881,7 @@ class Collection:
         width = min(k, matches)
         if count == 0 or width == 0:
             return SearchResult(np.full((count, 0), -1), np.empty((count, 0), np.float32), "empty")
-        depth = view.settled_depth
-        if rerank is not None and view.is_quantized and depth is None:
-            depth = min(rerank * width, matches)
+        depth = None if rerank is None else view.settle_depth(rerank, width, matches)
         if exact or not view.is_linked:
             chosen = _exhaustive_plan(view, width)
         else:

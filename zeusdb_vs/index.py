@@ -325,15 +325,20 @@ class HNSWIndex:
             There is no record `id`.
         """
         if (
-            (max_distance is None and id is None and ids is None and rerank is None)
+            (max_distance is None and id is None and ids is None)
             and (exact is False and explain is False and strict is False)
             and type(top_k) is int
+            and (rerank is None or (type(rerank) is int and rerank >= 0))
             and (ef_search is None or type(ef_search) is int)
         ):
             usual = type(vector) is np.ndarray and vector.dtype == _FLOAT32
             query = vector if usual else as_one_query(vector)
             parts = chosen_parts(include, return_vector)
-            quick = None if query is None else self._search_quickly(query, filter, top_k, ef_search, parts)
+            quick = (
+                None
+                if query is None
+                else self._search_quickly(query, filter, top_k, ef_search, rerank, parts)
+            )
             if quick is not None:
                 return quick
         view = self._collection.view
@@ -367,7 +372,13 @@ class HNSWIndex:
         return ExplainedHits(found, explanation)
 
     def _search_quickly(
-        self, vector: FloatArray, filter: Any, k: int, ef: int | None, parts: frozenset[str]
+        self,
+        vector: FloatArray,
+        filter: Any,
+        k: int,
+        ef: int | None,
+        rerank: int | None,
+        parts: frozenset[str],
     ) -> Hits | None:
         """Answer the usual search, one query and at most a filter; None for any other and for faults.
 
@@ -382,7 +393,7 @@ class HNSWIndex:
             return None
         view = collection.view
         selection = None if filter is None else selection_of(view, filter)
-        found = collection.search_one(view, vector, k, ef, selection)
+        found = collection.search_one(view, vector, k, ef, selection, rerank)
         if found is None or not found[0]:
             # Where there is nothing to find, the query has not been looked at either.
             return None
