@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import runpy
 from pathlib import Path
@@ -49,6 +50,23 @@ def test_every_call_is_on_the_page_of_calls(kind: str) -> None:
     public = [name for name in vars(getattr(zeusdb_vs, kind)) if not name.startswith("_")]
     assert public
     assert [name for name in public if not re.search(rf"\b{name}\b", page)] == []
+
+
+def test_table_of_memory_is_what_is_estimated() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = text.partition("<!-- estimates -->")[2].partition("<!-- end of estimates -->")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.strip().splitlines()[2:]]
+    assert len(rows) == 5
+    for config, *figures in rows:
+        for dim, given in ((384, figures[:2]), (1536, figures[2:4])):
+            options = (
+                None
+                if config == "none"
+                else ast.literal_eval(config.strip("`").replace("dim // 4", str(dim // 4)))
+            )
+            estimate = zeusdb_vs.estimate_memory(1_000_000, dim, quantization_config=options, id_bytes=16)
+            memory = sum(estimate.memory[part] for part in ("vectors", "codes", "graph"))
+            assert given == [f"{round(size / 2**20):,}" for size in (memory, estimate.disk_bytes)]
 
 
 @pytest.mark.parametrize("document", ["README.md", "ARCHITECTURE.md"])

@@ -214,6 +214,8 @@ class VectorDatabase:
         try:
             _check_agreement(index, path, dim, space, m, ef_construction)
             _check_quantization(index, path, quantization_config)
+            if quantization_config is not None and index.quantization is not None and not len(index):
+                warn_of_quantization(index.quantization, quantization_config, index.dim, index.expected_size)
         except BaseException:
             index.close()
             raise
