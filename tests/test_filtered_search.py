@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import date, datetime, timezone
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 from zeusdb_vs import VectorDatabase, field, repair
 from zeusdb_vs import collection as collection_module
 from zeusdb_vs import fields as fields_module
-from zeusdb_vs.collection import SMALLEST_GRAPH
+from zeusdb_vs.collection import SMALLEST_GRAPH, Matching
 from zeusdb_vs.errors import ArgumentTypeError, CorruptIndexError, FilterError
 from zeusdb_vs.filtering import segments as segments_module
 from zeusdb_vs.filters import And, Comparison, Filter, Not, Or
@@ -605,3 +607,28 @@ def test_reloaded_index_answers_from_saved_field_indexes(
 def test_searches_below_the_size_of_a_graph_are_exact() -> None:
     assert len(_small()) < SMALLEST_GRAPH
     assert _small().search(np.ones(4), filter={"kind": "news"}, explain=True).explanation.path == "exact"
+
+
+def test_threads_that_search_the_same_selection_share_one_mask() -> None:
+    """Kernels read it while the GIL is released: one that another thread has replaced would be freed under them."""
+    threads, rounds = 8, 200
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(rounds):
+            matching = Matching(np.arange(0, 50_000, 3), 50_000)
+            start = threading.Barrier(threads)
+            addresses: list[int] = []
+
+            def ask(matching: Matching = matching, start: Any = start, addresses: Any = addresses) -> None:
+                start.wait()
+                addresses.append(matching.mask_address())
+
+            workers = [threading.Thread(target=ask) for _ in range(threads)]
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
+            assert set(addresses) == {matching.mask_address()}
+    finally:
+        sys.setswitchinterval(usual)

@@ -125,22 +125,23 @@ class Matching:
     count : how many
     """
 
-    __slots__ = ("_mask", "_n", "count", "slots", "slots_address")
+    __slots__ = ("_masks", "_n", "count", "slots", "slots_address")
 
     def __init__(self, slots: NDArray[np.integer], n: int) -> None:
         self.slots: NDArray[np.int32] = np.ascontiguousarray(slots, np.int32)
         self.slots_address = int(self.slots.ctypes.data)
         self.count = len(self.slots)
         self._n = n
-        self._mask: NDArray[np.bool_] | None = None
+        self._masks: list[NDArray[np.bool_]] = []
 
     def mask_address(self) -> int:
         """Return the address of a byte per slot, 1 where it may be returned; the mask is made once."""
-        if self._mask is None:
+        if not self._masks:
             mask = np.zeros(self._n, np.bool_)
             mask[self.slots] = True
-            self._mask = mask
-        return int(self._mask.ctypes.data)
+            # Threads may make one each: all use the first to be appended, and none goes while a kernel reads it.
+            self._masks.append(mask)
+        return int(self._masks[0].ctypes.data)
 
 
 class View:
