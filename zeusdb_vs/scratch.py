@@ -61,7 +61,8 @@ class Scratch:
         block[layout.MATCHES] = self._reserve(np.empty(self.pool_room + 1, np.int64))
         block[layout.HOP_SLOTS] = self._reserve(np.empty(hop_room, np.int32))
         block[layout.HOP_DISTANCES] = self._reserve(np.empty(hop_room, np.float32))
-        block[layout.HOP_KEYS] = self._reserve(np.empty(hop_room, np.int64))
+        # A scan gathers twice as many keys as it keeps, and some, before it drops the further half.
+        block[layout.HOP_KEYS] = self._reserve(np.empty(2 * hop_room + 16, np.int64))
         block[layout.HOP_CAPACITY] = hop_room
         block[layout.QUERY_FORM] = self._reserve_aligned(form_bytes)
         # Behind the exact query there is room for a decoded row, padded to whole blocks of codes.

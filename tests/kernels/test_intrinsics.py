@@ -10,6 +10,7 @@ from kernel_harness import JIT_DISABLED, compiled
 from numpy.typing import NDArray
 
 from zeusdb_vs.kernels import intrinsics
+from zeusdb_vs.kernels.layout import QUERY_HEADER
 
 BLOCKS = (1, 2, 3, 6, 12, 24)
 """Blocks of 64 bytes: from one dimension to 1,536 in 8 bits and 3,072 in 4 bits."""
@@ -28,6 +29,26 @@ def _dot_u8(codes: Any, query: Any, blocks: Any) -> Any:
 @compiled
 def _sad(codes: Any, query: Any, blocks: Any) -> Any:
     return intrinsics.sad_u8(codes, query, blocks)
+
+
+@compiled
+def _distances_u4(rows: Any, following: Any, form: Any, blocks: Any, out: Any) -> Any:
+    intrinsics.distances_u4(rows, following, form, blocks, out)
+
+
+@compiled
+def _distances_u8(rows: Any, following: Any, form: Any, blocks: Any, out: Any) -> Any:
+    intrinsics.distances_u8(rows, following, form, blocks, out)
+
+
+@compiled
+def _at_most_16(address: Any, limit: Any) -> Any:
+    return intrinsics.at_most_16(address, limit)
+
+
+@compiled
+def _lowest_bit(bits: Any) -> Any:
+    return intrinsics.lowest_bit(bits)
 
 
 @compiled
@@ -131,6 +152,70 @@ def test_sums_hold_at_the_greatest_width_and_the_greatest_values() -> None:
     assert _dot_u4(codes.ctypes.data, query.ctypes.data, blocks // 2) == 15 * 127 * 65_536
     zeros = np.zeros(65_536, np.uint8)
     assert _sad(codes.ctypes.data, zeros.ctypes.data, blocks) == 255 * 65_536
+
+
+def _form(base: float, alpha: float, query: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """A query form in memory: see distances.py."""
+    header = np.zeros(QUERY_HEADER, np.uint8)
+    header[:8].view(np.float32)[:] = base, alpha
+    return np.concatenate([header, query.view(np.uint8)])
+
+
+def _four(
+    kernel: Any, rows: list[NDArray[np.uint8]], form: NDArray[np.uint8], blocks: int
+) -> NDArray[np.float32]:
+    addresses = np.array([row.ctypes.data for row in rows], np.int64)
+    out = np.full(6, 7, np.float32)
+    following = addresses[::-1].copy()
+    kernel(addresses.ctypes.data, following.ctypes.data, form.ctypes.data, blocks, out.ctypes.data + 4)
+    assert out[0] == out[5] == 7  # nothing is written beside the four
+    return out[1:5]
+
+
+@pytest.mark.parametrize("blocks", [0, *BLOCKS])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_distances_of_four_rows_equal_numpy(blocks: int, bits: int) -> None:
+    kernel = _distances_u4 if bits == 4 else _distances_u8
+    rows = _rows(64 * blocks, np.uint8, 1)
+    for query in _rows((128 if bits == 4 else 64) * blocks, np.int8, 2):
+        for first in range(len(rows)):
+            four = [rows[(first + i) % len(rows)] for i in range(4)]
+            sums = [_wide(_nibbles(row) if bits == 4 else row, query) for row in four]
+            right = np.array(sums, np.float32)
+            np.testing.assert_array_equal(_four(kernel, four, _form(0, 1, query), blocks), right)
+            np.testing.assert_allclose(
+                _four(kernel, four, _form(0.75, -3e-4, query), blocks),
+                0.75 - 3e-4 * right,
+                rtol=1e-6,
+                atol=1e-6,
+            )
+
+
+def test_distances_of_four_rows_that_are_not_aligned() -> None:
+    rng = np.random.default_rng(8)
+    codes, query = rng.integers(0, 256, 600).astype(np.uint8), rng.integers(-127, 128, 384).astype(np.int8)
+    four = [codes[start : start + 192] for start in (1, 70, 131, 333)]
+    right = [_wide(row, query[:192]) for row in four]
+    assert _four(_distances_u8, four, _form(0, 1, query[:192]), 3).tolist() == right
+    right = [_wide(_nibbles(row), query) for row in four]
+    assert _four(_distances_u4, four, _form(0, 1, query), 3).tolist() == right
+
+
+@pytest.mark.parametrize("limit", [0.5, -1.0, np.inf, -np.inf, np.nan])
+def test_at_most_16_takes_what_is_not_greater(limit: float) -> None:
+    values = np.array([0.5, 0.25, -1, -2, 1, np.inf, -np.inf, np.nan, 0.5000001, -0.0] * 2, np.float32)
+    for start in range(5):  # aligned or not
+        part = values[start : start + 16]
+        right = sum(1 << i for i, value in enumerate(part.tolist()) if not value > np.float32(limit))
+        assert _at_most_16(part.ctypes.data, np.float32(limit)) == right
+
+
+def test_lowest_bit_is_the_first_that_is_set() -> None:
+    for number in range(63):
+        assert _lowest_bit(1 << number) == number
+        assert _lowest_bit((1 << number) | (1 << 62) | (1 << 40 << number % 20)) == min(
+            number, 40 + number % 20
+        )
 
 
 @pytest.mark.parametrize("value", [0, 1, -1, 2**31 - 1, -(2**31), 2**63 - 1, -(2**63), 0x1234567890ABCDEF])

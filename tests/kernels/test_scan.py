@@ -7,6 +7,8 @@ import oracle
 import pytest
 from kernel_harness import CODES, ROWS, assert_same_hits, clustered, make_index
 
+from zeusdb_vs.kernels import scan
+
 DIM = 20
 K = 10
 
@@ -88,6 +90,43 @@ def test_scan_codes_reranks_the_nearest_by_code(space: str, bits: int) -> None:
     assert status == 0
     assert set(slots[0].tolist()) == set(chosen.tolist())
     assert_same_hits(query, index, slots, found, depth, allowed)
+
+
+@pytest.mark.parametrize(("space", "bits"), CODES)
+def test_scan_codes_takes_the_lower_slots_of_those_equally_near(space: str, bits: int) -> None:
+    index = make_index(space, bits, np.tile(clustered(3, DIM, seed=9), (ROWS // 3, 1)))
+    query = clustered(1, DIM, seed=9)
+    ix, scratch = index.describe(), index.scratch()
+    by_code = index.code_distances(index.prepare(query[0], ix, scratch), ix)
+    everything = np.arange(index.n, dtype=np.int32)
+    for depth in (1, 5, ROWS // 3 - 1, ROWS // 3 + 2):
+        chosen = np.lexsort((np.arange(index.n), by_code))[:depth]
+        _, slots, _ = index.scan_codes(query, depth, depth=depth, slots=everything)
+        assert set(slots[0].tolist()) == set(chosen.tolist())
+
+
+@pytest.mark.parametrize("order", ["random", "ascending", "descending", "inwards"])
+def test_keys_are_chosen_and_sorted(order: str) -> None:
+    rng = np.random.default_rng(14)
+    for size in (1, 2, 3, 4, 5, 7, 16, 37, 96, 150):
+        keys = np.sort(rng.choice(1 << 40, size, replace=False) - (1 << 39)).astype(np.int64)
+        right = keys.copy()
+        if order == "random":
+            rng.shuffle(keys)
+        elif order == "descending":
+            keys = keys[::-1].copy()
+        elif order == "inwards":
+            keys = np.concatenate([keys[::2], keys[1::2][::-1]])
+        out = np.zeros(size, np.int64)
+        scan._sort_keys(keys.ctypes.data, size, out.ctypes.data)
+        np.testing.assert_array_equal(out, right)
+        for most in {1, 2, size // 2, size - 1} - {0, size}:
+            if most < size:
+                mixed = keys.copy()
+                greatest = scan._keep_least(mixed.ctypes.data, size, most)
+                assert greatest == right[most - 1]
+                np.testing.assert_array_equal(np.sort(mixed[:most]), right[:most])
+                np.testing.assert_array_equal(np.sort(mixed), right)
 
 
 @pytest.mark.parametrize("bad", [0, 2])

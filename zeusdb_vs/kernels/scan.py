@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from zeusdb_vs.kernels.compile import kernel
+from zeusdb_vs.kernels.compile import inline_kernel, kernel
 from zeusdb_vs.kernels.distances import (
     code_distances,
     exact_distance,
@@ -12,13 +12,40 @@ from zeusdb_vs.kernels.distances import (
     prefetch_exact,
     prepare_exact_query,
     prepare_query_form,
+    row_address,
 )
-from zeusdb_vs.kernels.intrinsics import load_f32, load_i32, load_i64, load_u8
+from zeusdb_vs.kernels.intrinsics import (
+    ROWS_AT_ONCE,
+    at_most_16,
+    distances_u4,
+    distances_u8,
+    i64_at,
+    load_f32,
+    load_i32,
+    load_i64,
+    load_u8,
+    lowest_bit,
+    store_f32,
+    store_i64,
+)
 from zeusdb_vs.kernels.layout import (
+    CHUNK_SHIFT,
+    CODE,
+    CODE_BIAS,
+    CODE_BLOCKS,
+    CODE_STRIDE,
+    CODE_U4,
+    CODE_U8,
+    CODES,
     COUNT_DISTANCES,
     COUNT_HOPS,
     DIM,
+    FORM,
+    FORM_L1,
+    FORM_L2,
     HOP_DISTANCES,
+    HOP_KEYS,
+    MATCHES,
     POOL,
     POOL_CAPACITY,
     QUERY_EXACT,
@@ -29,7 +56,9 @@ from zeusdb_vs.kernels.pool import distance_of_key, insert_key, make_key
 from zeusdb_vs.kernels.search import is_found_early, rerank_pool, write_results
 
 _BLOCK = 256
-"""Slots whose code distances are computed before any enters the pool; the hop buffers have at least this room."""
+"""Slots whose code distances are computed before any is taken; the buffers of a scratch have twice this room."""
+_CODES_AHEAD = 16
+"""Code rows prefetched ahead."""
 _DEEPER = 3
 """How many times as many are reranked where the first went too far down."""
 _AHEAD = 8
@@ -77,6 +106,99 @@ def scan_exact(ix, scratch, queries, count, k, slots, size, mask, out_slots, out
     return np.int64(0)
 
 
+@inline_kernel
+def _locate(ix, slots, count, size, rows):
+    """Write the addresses of `count` code rows to `rows`, and of those behind them that are prefetched meanwhile.
+
+    Of the `size` slots there are the last stands for those that there are not.
+    """
+    table = ix[CODES]
+    shift = ix[CHUNK_SHIFT]
+    stride = ix[CODE_STRIDE]
+    known = min(count + _CODES_AHEAD, size)
+    row = np.int64(0)
+    for j in range(known):
+        row = row_address(table, load_i32(slots + j * 4), shift, stride)
+        store_i64(rows + j * 8, row)
+    for j in range(known, count + _CODES_AHEAD + ROWS_AT_ONCE - 1):
+        store_i64(rows + j * 8, row)
+
+
+@inline_kernel
+def _block_distances(ix, form, slots, count, size, rows, out):
+    """Distances of the query form at `form` to the first `count` of `size` slots; `rows` is room for addresses.
+
+    Writes to float32 `out`, and up to three more than there are.
+    """
+    code = ix[CODE]
+    if (code != CODE_U4 and code != CODE_U8) or ix[FORM] == FORM_L1:
+        for j in range(count):
+            prefetch_codes(ix, load_i32(slots + j * 4))
+        code_distances(ix, form, slots, count, out)
+        return
+    _locate(ix, slots, count, size, rows)
+    blocks = ix[CODE_BLOCKS]
+    for j in range(0, count, ROWS_AT_ONCE):
+        here = rows + j * 8
+        if code == CODE_U4:
+            distances_u4(here, here + _CODES_AHEAD * 8, form, blocks, out + j * 4)
+        else:
+            distances_u8(here, here + _CODES_AHEAD * 8, form, blocks, out + j * 4)
+    if ix[FORM] == FORM_L2:
+        for j in range(count):
+            bias = load_f32(row_address(ix[CODE_BIAS], load_i32(slots + j * 4), ix[CHUNK_SHIFT], 4))
+            store_f32(out + j * 4, load_f32(out + j * 4) + bias)
+
+
+@kernel
+def _keep_least(keys, size, most):
+    """Bring the `most` least of `size` > `most` different keys to the front, in any order; returns their greatest.
+
+    Hoare's FIND, its partitions without branches: how keys compare is as good as random.
+    """
+    low = np.int64(0)
+    high = np.int64(size)
+    while high - low > 1:
+        first = load_i64(keys + low * 8)
+        middle = load_i64(keys + ((low + high) >> 1) * 8)
+        last = load_i64(keys + (high - 1) * 8)
+        pivot = max(min(first, middle), min(max(first, middle), last))
+        if high - low == 2:  # of two the lesser, so that one stays behind it
+            pivot = min(first, last)
+        least = low
+        for j in range(low, high):
+            key = load_i64(keys + j * 8)
+            store_i64(keys + j * 8, load_i64(keys + least * 8))
+            store_i64(keys + least * 8, key)
+            least += np.int64(key <= pivot)
+        if least == most:
+            break
+        if least > most:
+            high = least
+        else:
+            low = least
+    kept = i64_at(keys, most)
+    greatest = kept[0]
+    for j in range(most):
+        greatest = max(greatest, kept[j])
+    return greatest
+
+
+@kernel
+def _sort_keys(keys, size, out):
+    """Write different keys to `out` in ascending order, each to the place that the number of lesser ones says.
+
+    All are compared with all, eight at once and without a branch: cheaper than sorting the few dozen of a search.
+    """
+    values = i64_at(keys, size)
+    for i in range(size):
+        key = values[i]
+        place = np.int64(0)
+        for j in range(size):
+            place += np.int64(values[j] < key)
+        store_i64(out + place * 8, key)
+
+
 @kernel
 def scan_codes(ix, scratch, queries, count, k, depth, slots, size, out_slots, out_distances):
     """K nearest of a set of slots: all by code, the nearest `depth` of them again by exact distance.
@@ -92,6 +214,7 @@ def scan_codes(ix, scratch, queries, count, k, depth, slots, size, out_slots, ou
     """
     dim = ix[DIM]
     pool = scratch[POOL]
+    keys = scratch[HOP_KEYS]
     form = scratch[QUERY_FORM]
     distances = scratch[HOP_DISTANCES]
     scratch[COUNT_HOPS] = 0
@@ -104,18 +227,26 @@ def scan_codes(ix, scratch, queries, count, k, depth, slots, size, out_slots, ou
         filled = np.int64(0)
         worst = np.float32(np.inf)
         for begin in range(0, size, _BLOCK):
-            end = min(begin + _BLOCK, size)
-            for j in range(begin, end):
-                prefetch_codes(ix, load_i32(slots + j * 4))
-            code_distances(ix, form, slots + begin * 4, end - begin, distances)
-            for j in range(end - begin):
-                distance = load_f32(distances + j * 4)
-                if distance <= worst or filled < room:
-                    slot = load_i32(slots + (begin + j) * 4)
-                    if insert_key(pool, filled, room, make_key(distance, slot)) >= 0:
-                        filled = min(filled + 1, room)
-                        if filled == room:
-                            worst = distance_of_key(load_i64(pool + (room - 1) * 8))
+            here = slots + begin * 4
+            end = min(np.int64(_BLOCK), size - begin)
+            _block_distances(ix, form, here, end, size - begin, scratch[MATCHES], distances)
+            for group in range(0, end, 16):
+                near = at_most_16(distances + group * 4, worst)
+                if group + 16 > end:
+                    near &= (np.int64(1) << (end - group)) - 1
+                while near != 0:
+                    j = group + lowest_bit(near)
+                    near &= near - 1
+                    key = make_key(load_f32(distances + j * 4), load_i32(here + j * 4))
+                    store_i64(keys + filled * 8, key)
+                    filled += 1
+                if filled >= 2 * room:
+                    worst = distance_of_key(_keep_least(keys, filled, room))
+                    filled = room
+        if filled > room:
+            _keep_least(keys, filled, room)
+            filled = room
+        _sort_keys(keys, filled, pool)
         found = rerank_pool(ix, scratch, pool, filled, k, depth, np.int64(0))
         write_results(scratch, found, k, out_slots + i * k * 8, out_distances + i * k * 4)
     scratch[COUNT_DISTANCES] = np.int64(count) * size
