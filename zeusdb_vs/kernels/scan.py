@@ -52,7 +52,7 @@ from zeusdb_vs.kernels.layout import (
     QUERY_FORM,
     RESULTS,
 )
-from zeusdb_vs.kernels.pool import distance_of_key, insert_key, make_key
+from zeusdb_vs.kernels.pool import distance_of_key, insert_key, make_key, slot_of_key
 from zeusdb_vs.kernels.search import is_found_early, rerank_pool, write_results
 
 _BLOCK = 256
@@ -199,6 +199,50 @@ def _sort_keys(keys, size, out):
         store_i64(out + place * 8, key)
 
 
+@inline_kernel
+def _prepare(ix, scratch, query):
+    """Make ready both forms of a query; returns 0 or what is wrong with it."""
+    status = prepare_exact_query(ix, query, scratch[QUERY_EXACT])
+    if status == 0:
+        prepare_query_form(ix, scratch[QUERY_EXACT], scratch[QUERY_FORM])
+    return status
+
+
+@kernel
+def _pool_nearest(ix, scratch, slots, size, room):
+    """Leave the nearest `room` of `size` slots by code in the pool, sorted; returns how many there are.
+
+    Whatever may be among them is gathered, and the further half dropped as often as there are twice as many as wanted:
+    an insertion into a sorted pool takes 40 ns, and a scan would make some 200.
+    """
+    form = scratch[QUERY_FORM]
+    distances = scratch[HOP_DISTANCES]
+    keys = scratch[HOP_KEYS]
+    filled = np.int64(0)
+    worst = np.float32(np.inf)
+    for begin in range(0, size, _BLOCK):
+        here = slots + begin * 4
+        count = min(np.int64(_BLOCK), size - begin)
+        _block_distances(ix, form, here, count, size - begin, scratch[MATCHES], distances)
+        for group in range(0, count, 16):
+            near = at_most_16(distances + group * 4, worst)
+            if group + 16 > count:
+                near &= (np.int64(1) << (count - group)) - 1
+            while near != 0:
+                j = group + lowest_bit(near)
+                near &= near - 1
+                store_i64(keys + filled * 8, make_key(load_f32(distances + j * 4), load_i32(here + j * 4)))
+                filled += 1
+            if filled >= 2 * room:
+                worst = distance_of_key(_keep_least(keys, filled, room))
+                filled = room
+    if filled > room:
+        _keep_least(keys, filled, room)
+        filled = room
+    _sort_keys(keys, filled, scratch[POOL])
+    return filled
+
+
 @kernel
 def scan_codes(ix, scratch, queries, count, k, depth, slots, size, out_slots, out_distances):
     """K nearest of a set of slots: all by code, the nearest `depth` of them again by exact distance.
@@ -212,70 +256,62 @@ def scan_codes(ix, scratch, queries, count, k, depth, slots, size, out_slots, ou
     -------
     as `scan_exact`
     """
-    dim = ix[DIM]
-    pool = scratch[POOL]
-    keys = scratch[HOP_KEYS]
-    form = scratch[QUERY_FORM]
-    distances = scratch[HOP_DISTANCES]
     scratch[COUNT_HOPS] = 0
     for i in range(count):
-        status = prepare_exact_query(ix, queries + i * dim * 4, scratch[QUERY_EXACT])
+        status = _prepare(ix, scratch, queries + i * ix[DIM] * 4)
         if status != 0:
             return status + 4 * i
-        prepare_query_form(ix, scratch[QUERY_EXACT], form)
-        room = np.int64(depth) if depth > 0 else np.int64(k)
-        filled = np.int64(0)
-        worst = np.float32(np.inf)
-        for begin in range(0, size, _BLOCK):
-            here = slots + begin * 4
-            end = min(np.int64(_BLOCK), size - begin)
-            _block_distances(ix, form, here, end, size - begin, scratch[MATCHES], distances)
-            for group in range(0, end, 16):
-                near = at_most_16(distances + group * 4, worst)
-                if group + 16 > end:
-                    near &= (np.int64(1) << (end - group)) - 1
-                while near != 0:
-                    j = group + lowest_bit(near)
-                    near &= near - 1
-                    key = make_key(load_f32(distances + j * 4), load_i32(here + j * 4))
-                    store_i64(keys + filled * 8, key)
-                    filled += 1
-                if filled >= 2 * room:
-                    worst = distance_of_key(_keep_least(keys, filled, room))
-                    filled = room
-        if filled > room:
-            _keep_least(keys, filled, room)
-            filled = room
-        _sort_keys(keys, filled, pool)
-        found = rerank_pool(ix, scratch, pool, filled, k, depth, np.int64(0))
+        filled = _pool_nearest(ix, scratch, slots, size, np.int64(depth) if depth > 0 else np.int64(k))
+        found = rerank_pool(ix, scratch, scratch[POOL], filled, k, depth, np.int64(0))
         write_results(scratch, found, k, out_slots + i * k * 8, out_distances + i * k * 4)
     scratch[COUNT_DISTANCES] = np.int64(count) * size
     return np.int64(0)
 
 
+@inline_kernel
+def _rerank(ix, scratch, start, stop, k, found):
+    """Bring positions `start .. stop` of the pool into the `found` results by exact distance; returns how many are."""
+    pool = scratch[POOL]
+    for j in range(start, stop):
+        prefetch_exact(ix, slot_of_key(load_i64(pool + j * 8)))
+    for j in range(start, stop):
+        slot = slot_of_key(load_i64(pool + j * 8))
+        key = make_key(exact_distance(ix, scratch[QUERY_EXACT], slot), slot)
+        if insert_key(scratch[RESULTS], found, k, key) >= 0:
+            found = min(found + 1, k)
+    return found
+
+
 @kernel
 def scan_matching(ix, scratch, queries, count, k, depth, slots, size, out_slots, out_distances):
-    """As `scan_codes`, reranking as many as this set of slots needs, `depth` at first.
+    """As `scan_codes`, reranking as many as this set of slots needs, two thirds of `depth` at first.
 
-    Where one of the k nearest comes from the second half of those reranked, the query is asked again with more of them.
+    Where one of the k nearest comes from the second half of those reranked, the rest of them follows, and then the
+    query is asked again with more of them.
     """
-    dim = ix[DIM]
     computed = np.int64(0)
+    scratch[COUNT_HOPS] = 0
     for i in range(count):
-        query = queries + i * dim * 4
-        room = np.int64(depth)
+        status = _prepare(ix, scratch, queries + i * ix[DIM] * 4)
+        if status != 0:
+            return status + 4 * i
+        room = np.int64(depth) if depth > 0 else np.int64(k)
         while True:
-            slots_row, distances_row = out_slots + i * k * 8, out_distances + i * k * 4
-            status = scan_codes(ix, scratch, query, 1, k, room, slots, size, slots_row, distances_row)
-            if status != 0:
-                return status + 4 * i
+            filled = _pool_nearest(ix, scratch, slots, size, room)
             computed += size
-            if (
-                depth == 0
-                or room >= min(size, scratch[POOL_CAPACITY])
-                or is_found_early(scratch, scratch[POOL], min(k, size), room)
+            if depth == 0:
+                found = rerank_pool(ix, scratch, scratch[POOL], filled, k, depth, np.int64(0))
+                break
+            first = min(max(2 * room // 3, k), filled)
+            found = _rerank(ix, scratch, np.int64(0), first, k, np.int64(0))
+            if is_found_early(scratch, scratch[POOL], found, first):
+                break
+            found = _rerank(ix, scratch, first, filled, k, found)
+            if room >= min(size, scratch[POOL_CAPACITY]) or is_found_early(
+                scratch, scratch[POOL], found, filled
             ):
                 break
             room = min(_DEEPER * room, scratch[POOL_CAPACITY])
+        write_results(scratch, found, k, out_slots + i * k * 8, out_distances + i * k * 4)
     scratch[COUNT_DISTANCES] = computed
     return np.int64(0)
