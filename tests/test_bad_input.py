@@ -86,7 +86,7 @@ def _is_untouched(index: HNSWIndex) -> bool:
         ({"dim": 4, "index_type": "hsnw"}, ConfigurationError, "did you mean 'hnsw'"),
         ({"dim": 4, "index_type": None}, ArgumentTypeError, "index_type must be a str"),
         ({"dim": 4, "ef_constuction": 9}, ConfigurationError, "did you mean 'ef_construction'"),
-        ({"dim": 4, "quantization_config": {"type": "qp"}}, ConfigurationError, "did you mean 'pq'"),
+        ({"dim": 4, "quantization_config": {"type": "pqq"}}, ConfigurationError, "did you mean 'pq'"),
         ({"dim": 4, "indexed_fields": "year"}, ArgumentTypeError, "indexed_fields must be a list of str"),
         ({"dim": 4, "indexed_fields": ["a", 1]}, ArgumentTypeError, r"indexed_fields\[1\]"),
     ],

@@ -157,7 +157,7 @@ def warn_of_quantization(
             f"quantization_config: training_size={config.training_size:,} is above expected_size={expected:,}: an "
             "index that never gets so many records stays unquantized; lower training_size or raise expected_size",
             UserWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
     ratio = config.compression_ratio(dim)
     if "subvectors" in given and ratio > _HIGH_RATIO:
@@ -166,7 +166,7 @@ def warn_of_quantization(
             f"{ratio:.0f} times: above {_HIGH_RATIO} times codes keep few of the true neighbors apart; "
             f"dim // 8 = {default_subvectors(dim)} subvectors are the default",
             UserWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
 
 
