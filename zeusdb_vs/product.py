@@ -19,9 +19,9 @@ from zeusdb_vs.kernels import layout
 from zeusdb_vs.threads import run_range
 
 _CENTROIDS_FILE, _CODES_FILE = "pq_centroids.bin", "pq_codes.bin"
-_TURNS = 8
+_TURNS = 6
 """Turns of k-means at most; what later ones gain is below a part in a thousand."""
-_TRIAL_ROWS = 2048
+_TRIAL_ROWS = 1024
 _TRIAL_TURNS = 4
 """Enough to tell whether a rotation helps."""
 _MOST = float(np.finfo(np.float32).max)

@@ -222,13 +222,6 @@ class OursPQ4(_OursInDirectory):
     reranks = True
 
 
-class OursRaBitQ(_OursInDirectory):
-    name = "zeusdb-vs-rabitq-disk"
-    title = "zeusdb-vs rabitq, originals on disk"
-    config: ClassVar = {"type": "rabitq", "storage_mode": "quantized_with_raw"}
-    reranks = True
-
-
 class _Faiss(Variant, FaissSQ8):
     """A base index on codes, under `IndexRefineFlat` where it reranks.
 
@@ -398,7 +391,6 @@ VARIANTS: dict[str, type[Variant]] = {
         OursInt8,
         OursPQ,
         OursPQ4,
-        OursRaBitQ,
         OursPQCodes,
         FaissHNSWSQ8,
         FaissHNSWPQ48,

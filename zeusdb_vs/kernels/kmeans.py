@@ -29,7 +29,27 @@ def column_distances(table, stride, width, count, x, out):
     total = f32_at(out, count)
     for j in range(count):
         total[j] = np.float32(0)
-    for d in range(width):
+    # Four dimensions a turn, so that sums are fetched and stored a quarter as often.
+    whole = width & ~3
+    for d in range(0, whole, 4):
+        a, b, c, e = (
+            load_f32(x + d * 4),
+            load_f32(x + d * 4 + 4),
+            load_f32(x + d * 4 + 8),
+            load_f32(x + d * 4 + 12),
+        )
+        one = f32_at(table + d * stride * 4, count)
+        two = f32_at(table + (d + 1) * stride * 4, count)
+        three = f32_at(table + (d + 2) * stride * 4, count)
+        four = f32_at(table + (d + 3) * stride * 4, count)
+        for j in range(count):
+            total[j] += (
+                (one[j] - a) * (one[j] - a)
+                + (two[j] - b) * (two[j] - b)
+                + (three[j] - c) * (three[j] - c)
+                + (four[j] - e) * (four[j] - e)
+            )
+    for d in range(whole, width):
         value = load_f32(x + d * 4)
         column = f32_at(table + d * stride * 4, count)
         for j in range(count):
