@@ -14,14 +14,17 @@ import oracle
 import pytest
 
 from zeusdb_vs import HNSWIndex, VectorDatabase
-from zeusdb_vs import collection as collection_module
-from zeusdb_vs.collection import Collection, CollectionConfig, View
+from zeusdb_vs import linking as linking_module
+from zeusdb_vs.collection import Collection
 from zeusdb_vs.errors import CorruptIndexError
 from zeusdb_vs.fields import FieldIndexes
 from zeusdb_vs.graph import HNSWGraph
 from zeusdb_vs.ids import Ids
+from zeusdb_vs.parts import CollectionConfig
 from zeusdb_vs.records import Records
+from zeusdb_vs.searching import search_many
 from zeusdb_vs.vectors import Vectors
+from zeusdb_vs.views import View
 
 DIM = 48
 SMALL = 60
@@ -32,7 +35,7 @@ EXACT = 400
 
 @pytest.fixture(autouse=True)
 def early_graph(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collection_module, "SMALLEST_GRAPH", SMALL)
+    monkeypatch.setattr(linking_module, "SMALLEST_GRAPH", SMALL)
 
 
 def _vectors(count: int, seed: int) -> np.ndarray:
@@ -123,7 +126,7 @@ def _raise_on_call(
 
 
 def _exact(index: HNSWIndex, view: View) -> tuple[list[Any], list[Any]]:
-    result = index._collection.search(view, _vectors(4, seed=8), 10, exact=True)
+    result = search_many(view, _vectors(4, seed=8), 10, exact=True)
     return result.slots.tolist(), result.distances.tolist()
 
 
@@ -164,7 +167,7 @@ def test_view_shows_what_it_showed_whatever_comes_after(change: str, count: int)
     if change == "remove":  # and its contents are let go of at once
         del before["contents"], after["contents"]
     assert after == before
-    walked = index._collection.search(view, _vectors(4, seed=8), 10, ef=EXACT)
+    walked = search_many(view, _vectors(4, seed=8), 10, ef=EXACT)
     assert (walked.slots < view.n).all() and (walked.slots >= 0).all()
 
 
@@ -395,7 +398,7 @@ def test_state_whose_parts_contradict_each_other_is_refused() -> None:
 
 def test_empty_collection_answers() -> None:
     collection = Collection(CollectionConfig(dim=DIM, space="cosine"))
-    result = collection.search(collection.view, _vectors(2, seed=1), 5)
+    result = search_many(collection.view, _vectors(2, seed=1), 5)
     assert result.path == "empty" and result.slots.shape == (2, 0)
     assert collection.compact() == collection.clear() == 0
 

@@ -22,15 +22,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from zeusdb_vs import VectorDatabase, field, repair
-from zeusdb_vs import collection as collection_module
 from zeusdb_vs import fields as fields_module
-from zeusdb_vs.collection import SMALLEST_GRAPH, Matching
+from zeusdb_vs import searching as searching_module
 from zeusdb_vs.errors import ArgumentTypeError, CorruptIndexError, FilterError
 from zeusdb_vs.filtering import segments as segments_module
 from zeusdb_vs.filters import And, Comparison, Filter, Not, Or
 from zeusdb_vs.index import HNSWIndex
 from zeusdb_vs.kernels import layout
+from zeusdb_vs.linking import SMALLEST_GRAPH
 from zeusdb_vs.planner import Plan, exact_plan, rerank_depth, scan_plan
+from zeusdb_vs.views import Matching
 
 EXAMPLES = int(os.environ.get("ZEUSDB_VS_FILTER_EXAMPLES", "200"))
 """Random filters in all; 5,000 take some minutes."""
@@ -262,7 +263,7 @@ def _force(monkeypatch: pytest.MonkeyPatch, path: str, budget: int = 1 << 60) ->
         capacity = min(n, int(2 * max(EF, depth) * n / matches) + 64)
         return Plan(path, layout.WALK_FILTERED, EF, capacity, depth, budget)
 
-    monkeypatch.setattr(collection_module, "plan", forced)
+    monkeypatch.setattr(searching_module, "plan", forced)
 
 
 @pytest.fixture(autouse=True)

@@ -30,9 +30,9 @@ class Heard(logging.Handler):
 logging.getLogger("zeusdb_vs").addHandler(Heard())
 logging.getLogger("zeusdb_vs").setLevel(logging.INFO)
 import zeusdb_vs
-from zeusdb_vs import VectorDatabase, collection
+from zeusdb_vs import VectorDatabase, linking
 
-collection.SMALLEST_GRAPH = 400
+linking.SMALLEST_GRAPH = 400
 rng = np.random.default_rng(0)
 vectors = rng.standard_normal((600, 24), dtype=np.float32)
 index = VectorDatabase().create(dim=24, space="l2")

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from zeusdb_vs import HNSWIndex, VectorDatabase
-from zeusdb_vs import collection as collection_module
+from zeusdb_vs import linking as linking_module
 from zeusdb_vs import planner as planner_module
 
 DIM = 6
@@ -258,7 +258,7 @@ def test_scanned_index_agrees_with_the_model() -> None:
 @pytest.fixture
 def graph_from_the_start(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A graph from 16 slots on, and walks in it: really that takes thousands of records."""
-    monkeypatch.setattr(collection_module, "SMALLEST_GRAPH", 16)
+    monkeypatch.setattr(linking_module, "SMALLEST_GRAPH", 16)
     monkeypatch.setattr(planner_module, "_SCAN_NS", 1e9)
     yield
 

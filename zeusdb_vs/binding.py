@@ -22,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeusdb_vs import oplog
-from zeusdb_vs.collection import UNCHANGED, Collection, CollectionConfig, Document, Unchanged
+from zeusdb_vs.collection import Collection, Document
 from zeusdb_vs.errors import IndexNotFoundError, JournalDamagedError, ReadOnlyError, StorageError, ZeusDBError
 from zeusdb_vs.inputs import RecordBatch
+from zeusdb_vs.parts import CollectionConfig
 from zeusdb_vs.quantization_config import QuantizationConfig
 from zeusdb_vs.snapshots import JOURNALED, AnyCollection, IndexState, read_index, take_snapshot
 from zeusdb_vs.storage import (
@@ -47,6 +48,7 @@ from zeusdb_vs.storage.directory import (
     storage_errors,
 )
 from zeusdb_vs.storage.manifest import MANIFEST
+from zeusdb_vs.upkeep import UNCHANGED, Unchanged
 
 Lock = AbstractContextManager[bool]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from zeusdb_vs.binding import apply_journal, require_journal
 from zeusdb_vs.checks import check_bool
-from zeusdb_vs.collection import Collection, CollectionConfig, trained_quantization
+from zeusdb_vs.collection import Collection, trained_quantization
 from zeusdb_vs.documents import EncodedRecord, decode_document
 from zeusdb_vs.errors import CorruptIndexError, JournalDamagedError
 from zeusdb_vs.fields import FieldIndexes
@@ -20,6 +20,7 @@ from zeusdb_vs.filters import Field
 from zeusdb_vs.ids import Ids
 from zeusdb_vs.inputs import RecordBatch
 from zeusdb_vs.metrics import METRICS
+from zeusdb_vs.parts import CollectionConfig
 from zeusdb_vs.product import ProductCodec
 from zeusdb_vs.records import Records
 from zeusdb_vs.snapshots import IndexState, contents_of, read_config, read_index, take_snapshot

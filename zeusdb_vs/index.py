@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from zeusdb_vs.binding import MAPS_BY_DEFAULT, Binding, Reader
 from zeusdb_vs.checks import check_bool, check_int, check_str_list
 from zeusdb_vs.coerce import as_one_query, read_queries
-from zeusdb_vs.collection import UNCHANGED, Collection, SearchResult, Unchanged, View
+from zeusdb_vs.collection import Collection
 from zeusdb_vs.documents import check_document, encode_checked
 from zeusdb_vs.errors import (
     ArgumentTypeError,
@@ -66,7 +66,10 @@ from zeusdb_vs.reports import (
     training_progress,
 )
 from zeusdb_vs.results import AddResult, ExplainedHits, IndexStats, ReadBenchmark
+from zeusdb_vs.searching import search_many, search_one
 from zeusdb_vs.snapshots import IndexState, save_snapshot, take_snapshot
+from zeusdb_vs.upkeep import UNCHANGED, Unchanged
+from zeusdb_vs.views import SearchResult, View
 
 logger = logging.getLogger("zeusdb_vs")
 
@@ -384,16 +387,11 @@ class HNSWIndex:
 
         At recall .90 the walk takes some 10 us, so each microsecond around it counts.
         """
-        collection = self._collection
-        if (
-            vector.shape != (collection.config.dim,)
-            or not 0 < k <= MAX_QUICK_TOP_K
-            or (ef is not None and ef < 1)
-        ):
+        view = self._collection.view
+        if vector.shape != view.shape or not 0 < k <= MAX_QUICK_TOP_K or (ef is not None and ef < 1):
             return None
-        view = collection.view
         selection = None if filter is None else selection_of(view, filter)
-        found = collection.search_one(view, vector, k, ef, selection, rerank)
+        found = search_one(view, vector, k, ef, selection, rerank)
         if found is None or not found[0]:
             # Where there is nothing to find, the query has not been looked at either.
             return None
@@ -449,7 +447,7 @@ class HNSWIndex:
             read_queries(queries, dim=self.dim, forbid_zero=self.space == "cosine")
             return None
         try:
-            return self._collection.search(
+            return search_many(
                 view,
                 queries,
                 k,
@@ -504,7 +502,7 @@ class HNSWIndex:
             and exact is False
         ):
             ef = None if ef_search is None else check_int(ef_search, "ef_search", 1)
-            quick = self._collection.search_one(view, rows[0], k, ef, selection)
+            quick = search_one(view, rows[0], k, ef, selection)
             if quick is not None and len(quick[0]) == k:
                 ids_found: NDArray[Any] = np.empty((1, k), dtype=object)
                 ids_found[0] = [view.names[slot] for slot in quick[0]]

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeusdb_vs.checks import check_bool, check_str_list, did_you_mean
-from zeusdb_vs.collection import SearchResult, View
 from zeusdb_vs.errors import (
     ArgumentTypeError,
     ConfigurationError,
@@ -20,6 +19,7 @@ from zeusdb_vs.errors import (
 from zeusdb_vs.fields import Selection
 from zeusdb_vs.filters import matches_everything, parse_filter
 from zeusdb_vs.results import SearchExplanation
+from zeusdb_vs.views import SearchResult, View
 
 Hit = dict[str, Any]
 Hits = list[Hit]

@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar, cast
 from uuid import UUID, uuid4
 
-from zeusdb_vs.collection import IS_TRAINED, Collection, CollectionConfig
+from zeusdb_vs.collection import IS_TRAINED, Collection
 from zeusdb_vs.documents import decode_document, encode_checked
 from zeusdb_vs.errors import ArgumentTypeError, ConfigurationError, CorruptIndexError
 from zeusdb_vs.metrics import METRICS
+from zeusdb_vs.parts import CollectionConfig
 from zeusdb_vs.quantization_config import QuantizationConfig
 from zeusdb_vs.storage import FILES, BinaryFile, JsonFile, LinesFile, Snapshot, write_snapshot
 from zeusdb_vs.storage.lines import NoLines

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from zeusdb_vs.collection import SMALLEST_GRAPH
 from zeusdb_vs.database import VectorDatabase
+from zeusdb_vs.linking import SMALLEST_GRAPH
 
 _DIM = 64
 """Wide enough for codes: narrower vectors are compared as they are."""

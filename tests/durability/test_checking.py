@@ -21,7 +21,7 @@ from zeusdb_vs import (
     repair,
     verify,
 )
-from zeusdb_vs import collection as collection_module
+from zeusdb_vs import linking as linking_module
 from zeusdb_vs.cli import main
 from zeusdb_vs.storage import BinaryFile, LinesFile, Snapshot, read_snapshot, write_snapshot
 
@@ -30,7 +30,7 @@ DERIVED = ("hnsw_index.hnsw.graph", "codes.bin", "fields.bin")
 
 @pytest.fixture(autouse=True)
 def graph_from_the_first_records_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collection_module, "SMALLEST_GRAPH", 32)
+    monkeypatch.setattr(linking_module, "SMALLEST_GRAPH", 32)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from zeusdb_vs import HNSWIndex, VectorDatabase
-from zeusdb_vs import collection as collection_module
+from zeusdb_vs import linking as linking_module
 from zeusdb_vs.storage import fsio
 
 DIM = 4
@@ -40,12 +40,12 @@ class CrashMachine(RuleBasedStateMachine):
     """Applies each call to an opened index and to a dict."""
 
     index: HNSWIndex
-    smallest_graph = collection_module.SMALLEST_GRAPH
+    smallest_graph = linking_module.SMALLEST_GRAPH
 
     @initialize(space=st.sampled_from(("cosine", "l2")), durability=st.sampled_from(("always", "never")))
     def start(self, space: str, durability: Any) -> None:
-        self.usual = collection_module.SMALLEST_GRAPH
-        collection_module.SMALLEST_GRAPH = self.smallest_graph
+        self.usual = linking_module.SMALLEST_GRAPH
+        linking_module.SMALLEST_GRAPH = self.smallest_graph
         memory = Path("/dev/shm")
         place = memory if os.access(memory, os.W_OK) else None
         self.folder = Path(tempfile.mkdtemp(prefix="zeusdb-vs-test-", dir=place))
@@ -58,7 +58,7 @@ class CrashMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "folder"):
-            collection_module.SMALLEST_GRAPH = self.usual
+            linking_module.SMALLEST_GRAPH = self.usual
             self.index.close()
             shutil.rmtree(self.folder)
 

@@ -138,12 +138,12 @@ def _journaled(index: HNSWIndex) -> None:
 
 
 def _graph(index: HNSWIndex) -> None:
-    from zeusdb_vs import collection
+    from zeusdb_vs import linking
 
-    usual, collection.SMALLEST_GRAPH = collection.SMALLEST_GRAPH, 16
+    usual, linking.SMALLEST_GRAPH = linking.SMALLEST_GRAPH, 16
     index.add({"ids": [f"r{i}" for i in range(64)], "vectors": _vectors(64, 5, index.dim)})
     index.save()
-    collection.SMALLEST_GRAPH = usual
+    linking.SMALLEST_GRAPH = usual
 
 
 def _write_all() -> None:

@@ -21,7 +21,7 @@ from durability.common import change_in_every_way, columns, everything, rows
 from storage.snapshots import repair_digests, write_manifest
 
 from zeusdb_vs import HNSWIndex, JournalDamagedError, StorageError, VectorDatabase, ZeusDBError
-from zeusdb_vs import collection as collection_module
+from zeusdb_vs import linking as linking_module
 from zeusdb_vs.storage import Journal, JournalReplay, read_manifest
 
 MUTANTS = int(os.environ.get("ZEUSDB_VS_MUTANTS", "2000"))
@@ -34,8 +34,8 @@ HOSTILE_NUMBERS = (0, 1, -1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1, 10**40, 1e3
 def originals(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Directories with a bit of everything; the last two with a graph and a journal."""
     folder = tmp_path_factory.mktemp("originals")
-    smallest = collection_module.SMALLEST_GRAPH
-    collection_module.SMALLEST_GRAPH = 32
+    smallest = linking_module.SMALLEST_GRAPH
+    linking_module.SMALLEST_GRAPH = 32
     try:
         for number, space in enumerate(("cosine", "l2", "l1", "dot")):
             with VectorDatabase().open(folder / str(number), dim=48, space=space, m=4) as index:
@@ -51,14 +51,14 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
                     shutil.copytree(folder / str(number), folder / f"{number}-{call}")
                     change()
     finally:
-        collection_module.SMALLEST_GRAPH = smallest
+        linking_module.SMALLEST_GRAPH = smallest
     return [folder / str(number) for number in range(4)]
 
 
 def test_mutants_load_or_raise(
     originals: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collection_module, "SMALLEST_GRAPH", 32)
+    monkeypatch.setattr(linking_module, "SMALLEST_GRAPH", 32)
     outcomes = {"loaded": 0, "refused": 0}
     expected = {path: _seen(VectorDatabase().load(path)) for path in originals}
     # With nothing behind it, a cut journal is one that ended there: what it says must be the first calls.
