@@ -80,3 +80,21 @@ def test_table_takes_over_an_array(count: int) -> None:
     table.write(count, np.full((5, 2), 9, np.float32))
     np.testing.assert_array_equal(table.take(np.arange(count, count + 5)), np.full((5, 2), 9))
     np.testing.assert_array_equal(rows.ravel(), np.arange(count * 2))
+
+
+def test_rows_can_be_read_while_a_short_chunk_is_replaced() -> None:
+    """Readers of single rows take no lock, and look into the very table that a writer makes room in."""
+    rows = np.arange(26, dtype=np.float32).reshape(13, 2)
+
+    class Watched(RowTable):
+        __slots__ = ()
+
+        def _new_chunk(self) -> np.ndarray:
+            np.testing.assert_array_equal(self.take(np.arange(13)), rows)
+            np.testing.assert_array_equal(self.row(12), rows[12])
+            return super()._new_chunk()
+
+    table = Watched.from_rows(rows, 3)
+    table.ensure(40)
+    np.testing.assert_array_equal(table.take(np.arange(13)), rows)
+    assert table.capacity == 40

@@ -106,9 +106,10 @@ class RowTable:
         if rows <= self.capacity:
             return
         if self.chunks and len(self.chunks[-1]) < 1 << self.shift:
-            short = self.chunks.pop()
-            self._add([self._new_chunk()])
-            self.chunks[-1][: len(short)] = short
+            short, whole = self.chunks[-1], self._new_chunk()
+            whole[: len(short)] = short
+            # At once: readers of single rows come here too.
+            self.chunks[-1] = whole
         self._add([self._new_chunk() for _ in range(-(-rows >> self.shift) - len(self.chunks))])
 
     def _new_chunk(self) -> NDArray[Any]:
