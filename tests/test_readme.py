@@ -47,7 +47,7 @@ def test_examples_are_there() -> None:
 @pytest.mark.parametrize("kind", ["HNSWIndex", "VectorDatabase", "AddResult"])
 def test_every_call_is_on_the_page_of_calls(kind: str) -> None:
     page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-    public = [name for name in vars(getattr(zeusdb_vs, kind)) if not name.startswith("_")]
+    public = [name for name in dir(getattr(zeusdb_vs, kind)) if not name.startswith("_")]
     assert public
     assert [name for name in public if not re.search(rf"\b{name}\b", page)] == []
 

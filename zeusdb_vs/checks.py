@@ -1,4 +1,4 @@
-"""Checks of single options, shared by all that take options from users."""
+"""Checks of options, shared by all that take options from users."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from zeusdb_vs.errors import ArgumentTypeError, ConfigurationError
+
+MAX_M = 256
+MAX_EF_CONSTRUCTION = 4096
+MAX_EXPECTED_SIZE = 1 << 40
+"""A hint, so nothing is taken for it."""
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
@@ -67,3 +72,17 @@ def check_str_list(value: object, name: str) -> list[str]:
         if not isinstance(entry, str):
             raise ArgumentTypeError(f"{name}[{position}] must be a str, got {entry!r}")
     return entries
+
+
+def check_build_options(
+    m: int | None, ef_construction: int | None, expected_size: int | None
+) -> dict[str, int]:
+    """Return those of the graph's options that are given, checked."""
+    options = {}
+    if m is not None:
+        options["m"] = check_int(m, "m", 2, MAX_M)
+    if ef_construction is not None:
+        options["ef_construction"] = check_int(ef_construction, "ef_construction", 1, MAX_EF_CONSTRUCTION)
+    if expected_size is not None:
+        options["expected_size"] = check_int(expected_size, "expected_size", 1, MAX_EXPECTED_SIZE)
+    return options

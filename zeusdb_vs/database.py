@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from zeusdb_vs.binding import MAPS_BY_DEFAULT, Binding, Reader, open_writer
-from zeusdb_vs.checks import check_bool, check_int, check_str_list, did_you_mean
+from zeusdb_vs.checks import check_bool, check_build_options, check_int, check_str_list, did_you_mean
 from zeusdb_vs.collection import Collection
 from zeusdb_vs.errors import ArgumentTypeError, ConfigurationError
-from zeusdb_vs.index import HNSWIndex, check_build_options, load_index
+from zeusdb_vs.index import HNSWIndex, load_index
 from zeusdb_vs.metrics import ALIASES
 from zeusdb_vs.parts import CollectionConfig
 from zeusdb_vs.quantization_config import read_quantization, warn_of_quantization
