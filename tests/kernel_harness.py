@@ -245,11 +245,39 @@ class KernelIndex:
     def scan_codes(
         self, queries: NDArray[np.float32], k: int, *, depth: int, slots: NDArray[np.int32]
     ) -> tuple[int, NDArray[np.int64], NDArray[np.float32]]:
+        return self._scan(scan.scan_codes, queries, k, depth, slots)
+
+    def scan_matching(
+        self, queries: NDArray[np.float32], k: int, *, depth: int, slots: NDArray[np.int32], located: bool
+    ) -> tuple[int, NDArray[np.int64], NDArray[np.float32]]:
+        """Scan, with the addresses of the code rows found beforehand or not."""
+        if not located:
+            return self._scan(scan.scan_matching, queries, k, depth, slots, rows=0)
+        rows = np.full(len(slots) + scan.ROWS_BEHIND, -1, np.int64)
+        call(
+            scan.locate_rows,
+            ix=self.describe(),
+            slots=slots.ctypes.data,
+            count=len(slots),
+            size=len(slots),
+            rows=rows.ctypes.data,
+        )
+        return self._scan(scan.scan_matching, queries, k, depth, slots, rows=rows.ctypes.data)
+
+    def _scan(
+        self,
+        kernel: Any,
+        queries: NDArray[np.float32],
+        k: int,
+        depth: int,
+        slots: NDArray[np.int32],
+        **more: int,
+    ) -> tuple[int, NDArray[np.int64], NDArray[np.float32]]:
         queries = np.ascontiguousarray(queries)
         out, found = np.full((len(queries), k), -7, np.int64), np.full((len(queries), k), -7, np.float32)
         scratch = self.scratch(depth, k)
         status = call(
-            scan.scan_codes,
+            kernel,
             ix=self.describe(),
             scratch=scratch.block,
             queries=queries.ctypes.data,
@@ -260,6 +288,7 @@ class KernelIndex:
             size=len(slots),
             out_slots=out.ctypes.data,
             out_distances=found.ctypes.data,
+            **more,
         )
         return int(status), out, found
 

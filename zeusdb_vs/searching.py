@@ -17,7 +17,7 @@ from zeusdb_vs import exact as exact_scan
 from zeusdb_vs.errors import VectorError
 from zeusdb_vs.fields import Selection
 from zeusdb_vs.kernels import layout
-from zeusdb_vs.planner import Plan, exact_plan, plan, scan_plan
+from zeusdb_vs.planner import DECODED_EF, DEFAULT_EF, Plan, exact_plan, plan, scan_plan
 from zeusdb_vs.scratch import Scratch
 from zeusdb_vs.threads import run_range
 from zeusdb_vs.views import Matching, SearchResult, View
@@ -34,6 +34,8 @@ class _Kernels(NamedTuple):
     search_graph: Callable[..., int]
     scan_matching: Callable[..., int]
     scan_exact: Callable[..., int]
+    locate_rows: Callable[..., None]
+    rows_behind: int
 
 
 _KERNELS: _Kernels | None = None
@@ -45,7 +47,9 @@ def _load_kernels() -> _Kernels:
     if _KERNELS is None:
         from zeusdb_vs.kernels import scan, search
 
-        _KERNELS = _Kernels(search.search_graph, scan.scan_matching, scan.scan_exact)
+        _KERNELS = _Kernels(
+            search.search_graph, scan.scan_matching, scan.scan_exact, scan.locate_rows, scan.ROWS_BEHIND
+        )
     return _KERNELS
 
 
@@ -158,13 +162,37 @@ def _call_kernel(
         )
     address, size = (0, view.n) if matching is None else (matching.slots_address, matching.count)
     if chosen.path == "scan":
+        rows = 0
+        if view.is_plain and matching is not None:
+            rows = matching.rows_address or _locate_rows(kernels, view, matching)
         return kernels.scan_matching(
-            view.ix, scratch.block, queries, count, k, chosen.depth, address, size, out_slots, out_distances
+            view.ix,
+            scratch.block,
+            queries,
+            count,
+            k,
+            chosen.depth,
+            address,
+            rows,
+            size,
+            out_slots,
+            out_distances,
         )
     mask = view.live_address if matching is None else 0
     return kernels.scan_exact(
         view.ix, scratch.block, queries, count, k, address, size, mask, out_slots, out_distances
     )
+
+
+def _locate_rows(kernels: _Kernels, view: View, matching: Matching) -> int:
+    """Return where the addresses of the code rows of what matches are; 0 for the first scan, where they do not pay."""
+    if not matching.is_scanned:
+        matching.is_scanned = True
+        return 0
+    rows = np.empty(matching.count + kernels.rows_behind, np.int64)
+    count = matching.count
+    kernels.locate_rows(view.ix, matching.slots_address, count, count, int(rows.ctypes.data))
+    return matching.keep_rows(rows)
 
 
 def _plan(view: View, k: int, ef: int | None, matches: int, is_masked: bool, depth: int | None) -> Plan:
@@ -177,6 +205,7 @@ def _plan(view: View, k: int, ef: int | None, matches: int, is_masked: bool, dep
         rerank=view.rerank,
         masked=is_masked,
         settled_depth=view.settled_depth if depth is None else depth,
+        default_ef=DEFAULT_EF if view.has_exact_scores else DECODED_EF,
     )
     if len(view.plans) < _REMEMBERED_PLANS:
         view.plans[(k, ef, matches, is_masked, depth)] = chosen

@@ -11,6 +11,7 @@ from zeusdb_vs.calibration import Calibration
 from zeusdb_vs.fields import FieldsView, Selection
 from zeusdb_vs.graph import HNSWGraph
 from zeusdb_vs.ids import Ids
+from zeusdb_vs.kernels import layout
 from zeusdb_vs.planner import Plan
 from zeusdb_vs.records import RecordsView
 from zeusdb_vs.scratch import ScratchPool
@@ -54,9 +55,11 @@ class Matching:
     ----------
     slots : int32 (count,), ascending
     count : how many
+    is_scanned : whether a scan has been over them
+    rows_address : where the addresses of their code rows are, 0 while nobody has kept them
     """
 
-    __slots__ = ("_masks", "_n", "count", "slots", "slots_address")
+    __slots__ = ("_masks", "_n", "_rows", "count", "is_scanned", "rows_address", "slots", "slots_address")
 
     def __init__(self, slots: NDArray[np.integer], n: int) -> None:
         self.slots: NDArray[np.int32] = np.ascontiguousarray(slots, np.int32)
@@ -64,6 +67,9 @@ class Matching:
         self.count = len(self.slots)
         self._n = n
         self._masks: list[NDArray[np.bool_]] = []
+        self._rows: list[NDArray[np.int64]] = []
+        self.rows_address = 0
+        self.is_scanned = False
 
     def mask_address(self) -> int:
         """Return the address of a byte per slot, 1 where it may be returned; the mask is made once."""
@@ -73,6 +79,12 @@ class Matching:
             # Threads may make one each: all use the first to be appended, and none goes while a kernel reads it.
             self._masks.append(mask)
         return int(self._masks[0].ctypes.data)
+
+    def keep_rows(self, rows: NDArray[np.int64]) -> int:
+        """Keep the addresses of the code rows for later scans; returns where they are."""
+        self._rows.append(rows)  # beside those of other threads, as with masks
+        self.rows_address = int(rows.ctypes.data)
+        return self.rows_address
 
 
 class View:
@@ -90,6 +102,7 @@ class View:
     ix : descriptor for kernels
     is_linked : whether there is a graph
     is_coded : whether walks go on codes apart from the originals
+    is_plain : whether codes are of 4 or 8 bits a dimension, of which scans compare several rows at once
     is_quantized : whether the codes are those of a trained quantizer
     rerank : how many of the nearest by code are reranked for 10 neighbours
     settled_depth : 0 where distances by code are all there is, None elsewhere
@@ -111,6 +124,7 @@ class View:
         "has_exact_scores",
         "is_coded",
         "is_linked",
+        "is_plain",
         "is_quantized",
         "ix",
         "kept",
@@ -155,6 +169,8 @@ class View:
         self.ix = ix
         self.is_linked = graph is not None
         self.is_coded = vectors.is_coded
+        code, form = int(ix[layout.CODE]), int(ix[layout.FORM])
+        self.is_plain = code in (layout.CODE_U4, layout.CODE_U8) and form != layout.FORM_L1
         self.is_quantized = vectors.is_quantized
         self.has_exact_scores = vectors.keeps_originals
         self.rerank = vectors.rerank
@@ -203,7 +219,7 @@ class View:
         if self.live is not None:
             slots = slots[self.live[slots]]
         matching = Matching(slots, self.n)
-        most = _REMEMBERED_BYTES // (5 * self.n + 1)  # four bytes a match and one a slot
+        most = _REMEMBERED_BYTES // (13 * self.n + 1)  # twelve bytes a match and one a slot
         if len(self._matching) >= min(_REMEMBERED, max(4, most)):
             self._matching.clear()
         # The selection is kept along, so that its identity is not given to another one.

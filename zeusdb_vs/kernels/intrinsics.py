@@ -9,7 +9,6 @@ Under NUMBA_DISABLE_JIT=1 each has a plain Python form of the same meaning.
 from __future__ import annotations
 
 import ctypes
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -34,12 +33,12 @@ register cost little more than one, and one took as long as the products of a sh
 _I64 = ir.IntType(64)
 
 
-def _prefetch(builder: Any, address: Any) -> None:
+def _prefetch(builder: Any, address: Any, locality: int = 3) -> None:
     pointer = builder.inttoptr(address, ir.IntType(8).as_pointer())
     i32 = ir.IntType(32)
     kind = ir.FunctionType(ir.VoidType(), [pointer.type, i32, i32, i32])
     call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    builder.call(call, [pointer, i32(0), i32(3), i32(1)])
+    builder.call(call, [pointer, i32(0), i32(locality), i32(1)])
 
 
 if JIT_DISABLED:
@@ -268,6 +267,13 @@ def _shuffled(builder: Any, one: Any, other: Any, places: list[int]) -> Any:
     return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places))
 
 
+def _added(builder: Any, vectors: list[Any]) -> Any:
+    total = vectors[0]
+    for vector in vectors[1:]:
+        total = builder.add(total, vector)
+    return total
+
+
 def _call(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
     kind = ir.FunctionType(result, [argument.type for argument in arguments])
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
@@ -416,7 +422,7 @@ if HAS_VNNI512:
                     return added
 
                 totals = _block_loop(builder, blocks, [_ZEROS16] * (sums * ROWS_AT_ONCE), step)
-                of_rows = [reduce(builder.add, totals[i * sums : (i + 1) * sums]) for i in places]
+                of_rows = [_added(builder, totals[i * sums : (i + 1) * sums]) for i in places]
                 vector = ir.VectorType(ir.FloatType(), ROWS_AT_ONCE)
                 products = builder.sitofp(_sums_of_four(builder, of_rows), vector)
                 base, alpha = (

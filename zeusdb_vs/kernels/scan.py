@@ -59,6 +59,8 @@ _BLOCK = 256
 """Slots whose code distances are computed before any is taken; the buffers of a scratch have twice this room."""
 _CODES_AHEAD = 16
 """Code rows prefetched ahead."""
+ROWS_BEHIND = _CODES_AHEAD + ROWS_AT_ONCE - 1
+"""Addresses behind those of a set's rows: rows are prefetched ahead, and compared so many at once."""
 _DEEPER = 3
 """How many times as many are reranked where the first went too far down."""
 _AHEAD = 8
@@ -106,41 +108,39 @@ def scan_exact(ix, scratch, queries, count, k, slots, size, mask, out_slots, out
     return np.int64(0)
 
 
-@inline_kernel
-def _locate(ix, slots, count, size, rows):
-    """Write the addresses of `count` code rows to `rows`, and of those behind them that are prefetched meanwhile.
+@kernel
+def locate_rows(ix, slots, count, size, rows):
+    """Write the addresses of `count` code rows to `rows`, and of the `ROWS_BEHIND` after them that a scan touches.
 
     Of the `size` slots there are the last stands for those that there are not.
     """
     table = ix[CODES]
     shift = ix[CHUNK_SHIFT]
     stride = ix[CODE_STRIDE]
-    known = min(count + _CODES_AHEAD, size)
+    known = min(count + ROWS_BEHIND, size)
     row = np.int64(0)
     for j in range(known):
         row = row_address(table, load_i32(slots + j * 4), shift, stride)
         store_i64(rows + j * 8, row)
-    for j in range(known, count + _CODES_AHEAD + ROWS_AT_ONCE - 1):
+    for j in range(known, count + ROWS_BEHIND):
         store_i64(rows + j * 8, row)
 
 
 @inline_kernel
-def _block_distances(ix, form, slots, count, size, rows, out):
-    """Distances of the query form at `form` to the first `count` of `size` slots; `rows` is room for addresses.
+def _block_distances(ix, form, slots, rows, count, out):
+    """Distances of the query form at `form` to `count` slots, or to the codes at the addresses in `rows` where not 0.
 
     Writes to float32 `out`, and up to three more than there are.
     """
-    code = ix[CODE]
-    if (code != CODE_U4 and code != CODE_U8) or ix[FORM] == FORM_L1:
+    if rows == 0:
         for j in range(count):
             prefetch_codes(ix, load_i32(slots + j * 4))
         code_distances(ix, form, slots, count, out)
         return
-    _locate(ix, slots, count, size, rows)
     blocks = ix[CODE_BLOCKS]
     for j in range(0, count, ROWS_AT_ONCE):
         here = rows + j * 8
-        if code == CODE_U4:
+        if ix[CODE] == CODE_U4:
             distances_u4(here, here + _CODES_AHEAD * 8, form, blocks, out + j * 4)
         else:
             distances_u8(here, here + _CODES_AHEAD * 8, form, blocks, out + j * 4)
@@ -209,7 +209,7 @@ def _prepare(ix, scratch, query):
 
 
 @kernel
-def _pool_nearest(ix, scratch, slots, size, room):
+def _pool_nearest(ix, scratch, slots, rows, size, room):
     """Leave the nearest `room` of `size` slots by code in the pool, sorted; returns how many there are.
 
     Whatever may be among them is gathered, and the further half dropped as often as there are twice as many as wanted:
@@ -218,12 +218,19 @@ def _pool_nearest(ix, scratch, slots, size, room):
     form = scratch[QUERY_FORM]
     distances = scratch[HOP_DISTANCES]
     keys = scratch[HOP_KEYS]
+    has_rows = (ix[CODE] == CODE_U4 or ix[CODE] == CODE_U8) and ix[FORM] != FORM_L1
     filled = np.int64(0)
     worst = np.float32(np.inf)
     for begin in range(0, size, _BLOCK):
         here = slots + begin * 4
         count = min(np.int64(_BLOCK), size - begin)
-        _block_distances(ix, form, here, count, size - begin, scratch[MATCHES], distances)
+        located = np.int64(0)
+        if has_rows and rows != 0:
+            located = rows + begin * 8
+        elif has_rows:
+            located = scratch[MATCHES]
+            locate_rows(ix, here, count, size - begin, located)
+        _block_distances(ix, form, here, located, count, distances)
         for group in range(0, count, 16):
             near = at_most_16(distances + group * 4, worst)
             if group + 16 > count:
@@ -261,7 +268,8 @@ def scan_codes(ix, scratch, queries, count, k, depth, slots, size, out_slots, ou
         status = _prepare(ix, scratch, queries + i * ix[DIM] * 4)
         if status != 0:
             return status + 4 * i
-        filled = _pool_nearest(ix, scratch, slots, size, np.int64(depth) if depth > 0 else np.int64(k))
+        room = np.int64(depth) if depth > 0 else np.int64(k)
+        filled = _pool_nearest(ix, scratch, slots, np.int64(0), size, room)
         found = rerank_pool(ix, scratch, scratch[POOL], filled, k, depth, np.int64(0))
         write_results(scratch, found, k, out_slots + i * k * 8, out_distances + i * k * 4)
     scratch[COUNT_DISTANCES] = np.int64(count) * size
@@ -283,11 +291,15 @@ def _rerank(ix, scratch, start, stop, k, found):
 
 
 @kernel
-def scan_matching(ix, scratch, queries, count, k, depth, slots, size, out_slots, out_distances):
+def scan_matching(ix, scratch, queries, count, k, depth, slots, rows, size, out_slots, out_distances):
     """As `scan_codes`, reranking as many as this set of slots needs, two thirds of `depth` at first.
 
     Where one of the k nearest comes from the second half of those reranked, the rest of them follows, and then the
     query is asked again with more of them.
+
+    Parameters
+    ----------
+    rows : address of what `locate_rows` wrote for all the slots, or 0
     """
     computed = np.int64(0)
     scratch[COUNT_HOPS] = 0
@@ -297,7 +309,7 @@ def scan_matching(ix, scratch, queries, count, k, depth, slots, size, out_slots,
             return status + 4 * i
         room = np.int64(depth) if depth > 0 else np.int64(k)
         while True:
-            filled = _pool_nearest(ix, scratch, slots, size, room)
+            filled = _pool_nearest(ix, scratch, slots, rows, size, room)
             computed += size
             if depth == 0:
                 found = rerank_pool(ix, scratch, scratch[POOL], filled, k, depth, np.int64(0))
