@@ -105,10 +105,44 @@ def test_scan_codes_takes_the_lower_slots_of_those_equally_near(space: str, bits
         assert set(slots[0].tolist()) == set(chosen.tolist())
 
 
+@pytest.mark.parametrize(("space", "bits"), CODES)
+@pytest.mark.parametrize("located", [False, True])
+def test_scan_matching_finds_the_nearest_of_any_number(space: str, bits: int, located: bool) -> None:
+    """Numbers at the edges of what is compared at once, prefetched ahead, and kept in a block."""
+    index = make_index(space, bits, clustered(ROWS, DIM, seed=1))
+    queries = clustered(2, DIM, seed=10)
+    order = np.random.default_rng(11).permutation(index.n)
+    for size in (1, 2, 3, 4, 5, 15, 16, 17, 31, 32, 33, 255, 256, 257, 271, 272, 273, 512, ROWS):
+        if size > index.n:
+            continue
+        chosen = np.sort(order[:size]).astype(np.int32)
+        allowed = np.zeros(index.n, bool)
+        allowed[chosen] = True
+        status, slots, found = index.scan_matching(queries, K, depth=60, slots=chosen, located=located)
+        assert status == 0
+        assert_same_hits(queries, index, slots, found, K, allowed)
+
+
+@pytest.mark.parametrize("located", [False, True])
+def test_scan_matching_looks_deeper_where_codes_say_little(located: bool) -> None:
+    """All far from the query and hardly apart: code distances are as good as random."""
+    rng = np.random.default_rng(12)
+    rows = rng.standard_normal((ROWS, DIM), dtype=np.float32)
+    rows[: ROWS // 2] *= 1e-3
+    index = make_index("l2", 4, rows)
+    near = np.arange(ROWS // 2, dtype=np.int32)
+    queries = 5 * clustered(3, DIM, seed=13)
+    status, slots, found = index.scan_matching(queries, 2, depth=6, slots=near, located=located)
+    assert status == 0
+    shallow = index.scan_codes(queries, 2, depth=6, slots=near)[2]
+    assert (found <= shallow).all() and (found < shallow).any()
+    assert np.isin(slots, near).all()
+
+
 @pytest.mark.parametrize("order", ["random", "ascending", "descending", "inwards"])
 def test_keys_are_chosen_and_sorted(order: str) -> None:
     rng = np.random.default_rng(14)
-    for size in (1, 2, 3, 4, 5, 7, 16, 37, 96, 150):
+    for size in (1, 2, 3, 4, 5, 7, 16, 37, 96, 255, 256, 257, 700):
         keys = np.sort(rng.choice(1 << 40, size, replace=False) - (1 << 39)).astype(np.int64)
         right = keys.copy()
         if order == "random":

@@ -61,6 +61,11 @@ _CODES_AHEAD = 16
 """Code rows prefetched ahead."""
 ROWS_BEHIND = _CODES_AHEAD + ROWS_AT_ONCE - 1
 """Addresses behind those of a set's rows: rows are prefetched ahead, and compared so many at once."""
+_LEAST_RERANKED, _LEAST_STEP = 14, 4
+"""Reranked before errors are judged by them, and between one judgement and the next."""
+_SURE = 5.0
+"""Standard deviations of the errors of codes: with 5 no neighbour of 170,000 was lost on text and on Gaussian mixtures,
+random, near and far filters, with 4 nine."""
 _DEEPER = 3
 """How many times as many are reranked where the first went too far down."""
 _AHEAD = 8
@@ -188,15 +193,21 @@ def _keep_least(keys, size, most):
 def _sort_keys(keys, size, out):
     """Write different keys to `out` in ascending order, each to the place that the number of lesser ones says.
 
-    All are compared with all, eight at once and without a branch: cheaper than sorting the few dozen of a search.
+    All of a block are compared with all, eight at once and without a branch: cheaper than sorting the few dozen of a
+    search.
     """
-    values = i64_at(keys, size)
-    for i in range(size):
-        key = values[i]
-        place = np.int64(0)
-        for j in range(size):
-            place += np.int64(values[j] < key)
-        store_i64(out + place * 8, key)
+    for begin in range(0, size, _BLOCK):
+        here = keys + begin * 8
+        count = min(np.int64(_BLOCK), size - begin)
+        if begin + count < size:
+            _keep_least(here, size - begin, count)
+        values = i64_at(here, count)
+        for i in range(count):
+            key = values[i]
+            place = np.int64(begin)
+            for j in range(count):
+                place += np.int64(values[j] < key)
+            store_i64(out + place * 8, key)
 
 
 @inline_kernel
@@ -277,25 +288,55 @@ def scan_codes(ix, scratch, queries, count, k, depth, slots, size, out_slots, ou
 
 
 @inline_kernel
-def _rerank(ix, scratch, start, stop, k, found):
-    """Bring positions `start .. stop` of the pool into the `found` results by exact distance; returns how many are."""
+def _rerank(ix, scratch, filled, k):
+    """Rerank the pool by exact distance, nearest by code first, until the rest cannot be among the k nearest.
+
+    How far exact distances lie from those by code is known of what was reranked: the rest would have to lie nearer than
+    their codes say by more than `_SURE` of these errors' standard deviations. Where distances hardly differ, as far
+    from the query, nothing is sure and all of the pool is reranked.
+
+    Returns how many positions were reranked; their k nearest are in the results of `scratch`.
+    """
     pool = scratch[POOL]
-    for j in range(start, stop):
-        prefetch_exact(ix, slot_of_key(load_i64(pool + j * 8)))
-    for j in range(start, stop):
-        slot = slot_of_key(load_i64(pool + j * 8))
-        key = make_key(exact_distance(ix, scratch[QUERY_EXACT], slot), slot)
-        if insert_key(scratch[RESULTS], found, k, key) >= 0:
-            found = min(found + 1, k)
-    return found
+    results = scratch[RESULTS]
+    is_squared = ix[FORM] == FORM_L2
+    step = max(np.int64(_LEAST_STEP), k // 4)
+    found = np.int64(0)
+    errors = 0.0
+    squares = 0.0
+    done = np.int64(0)
+    while done < filled:
+        stop = min(filled, done + step if done > 0 else max(np.int64(_LEAST_RERANKED), k + step))
+        for j in range(done, stop):
+            prefetch_exact(ix, slot_of_key(load_i64(pool + j * 8)))
+        for j in range(done, stop):
+            key = load_i64(pool + j * 8)
+            slot = slot_of_key(key)
+            distance = exact_distance(ix, scratch[QUERY_EXACT], slot)
+            if insert_key(results, found, k, make_key(distance, slot)) >= 0:
+                found = min(found + 1, k)
+            error = np.float64(distance) * (distance if is_squared else 1.0) - distance_of_key(key)
+            errors += error
+            squares += error * error
+        done = stop
+        if found == k and done < filled:
+            mean = errors / done
+            deviation = np.sqrt(max(0.0, squares / done - mean * mean))
+            furthest = np.float64(distance_of_key(load_i64(results + (k - 1) * 8)))
+            if is_squared:
+                furthest *= furthest
+            following = np.float64(distance_of_key(load_i64(pool + done * 8)))
+            if following + min(mean, 0.0) - _SURE * deviation > furthest:
+                break
+    return done
 
 
 @kernel
 def scan_matching(ix, scratch, queries, count, k, depth, slots, rows, size, out_slots, out_distances):
-    """As `scan_codes`, reranking as many as this set of slots needs, two thirds of `depth` at first.
+    """As `scan_codes`, reranking as many as this query needs, up to `depth` at first.
 
-    Where one of the k nearest comes from the second half of those reranked, the rest of them follows, and then the
-    query is asked again with more of them.
+    Where all of them were reranked and one of the k nearest comes from the second half of them, the query is asked
+    again with more.
 
     Parameters
     ----------
@@ -314,13 +355,12 @@ def scan_matching(ix, scratch, queries, count, k, depth, slots, rows, size, out_
             if depth == 0:
                 found = rerank_pool(ix, scratch, scratch[POOL], filled, k, depth, np.int64(0))
                 break
-            first = min(max(2 * room // 3, k), filled)
-            found = _rerank(ix, scratch, np.int64(0), first, k, np.int64(0))
-            if is_found_early(scratch, scratch[POOL], found, first):
-                break
-            found = _rerank(ix, scratch, first, filled, k, found)
-            if room >= min(size, scratch[POOL_CAPACITY]) or is_found_early(
-                scratch, scratch[POOL], found, filled
+            done = _rerank(ix, scratch, filled, k)
+            found = min(k, done)
+            if (
+                done < filled
+                or room >= min(size, scratch[POOL_CAPACITY])
+                or is_found_early(scratch, scratch[POOL], found, filled)
             ):
                 break
             room = min(_DEEPER * room, scratch[POOL_CAPACITY])
