@@ -415,7 +415,8 @@ if HAS_VNNI512:
                 def step(index: Any, totals: list[Any]) -> list[Any]:
                     offset = builder.mul(index, _I64(64))
                     for row in ahead:
-                        _prefetch(builder, builder.add(row, offset))
+                        # To be read once and left alone: the larger cache keeps what the rest of a search needs.
+                        _prefetch(builder, builder.add(row, offset), locality=0)
                     added = []
                     for i, row in enumerate(here):
                         added += step_of(builder, row, query, index, totals[i * sums : (i + 1) * sums])
