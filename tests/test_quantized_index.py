@@ -601,6 +601,34 @@ def test_vectors_of_extreme_norm_are_quantized() -> None:
             assert len(index.search(id="r2", top_k=5)) == 5
 
 
+@pytest.mark.parametrize("space", ["l2", "l1", "dot"])
+@pytest.mark.parametrize("scale", [1e-30, 1e25, 1e37])
+def test_numbers_whose_squares_leave_float32_can_be_stored(space: str, scale: float, tmp_path: Path) -> None:
+    for dim in (16, 100):
+        rows = (mixture(1000, dim, 0) * scale).astype(np.float32)
+        for kind in ("pq", "int8"):
+            for mode in (ONLY, RAW):
+                if (kind, space) == ("pq", "l1"):
+                    continue
+                index = _create(kind, mode, dim=dim, space=space, ef_construction=40)
+                index.add(_records(rows))
+                index.save(tmp_path / "x")
+                loaded = VectorDatabase().load(tmp_path / "x")
+                for one in (index, loaded):
+                    decoded = np.stack([record["vector"] for record in one.get_records(_ids(0, 1000))])
+                    assert np.isfinite(decoded).all()
+                    if mode == RAW:
+                        assert decoded.tobytes() == rows.tobytes()
+                    elif kind == "int8":
+                        lost = np.abs(decoded / scale - rows / scale).mean()
+                        assert lost < (0.02 if scale < 1e30 else 0.1) * np.abs(rows / scale).mean()
+                    if space == "l2" and kind == "int8":
+                        for at in (0, 500):
+                            assert one.search(rows[at], top_k=1, exact=True)[0]["id"] == f"r{at}"
+                loaded.add(_records(rows[:50], 2000))
+                loaded.compact()
+
+
 # ------------------------------------------------------------------------------------------------ what is kept
 
 
@@ -726,7 +754,7 @@ def built(request: pytest.FixtureRequest, build: Callable[..., Built]) -> Iterat
 @pytest.fixture
 def walks(monkeypatch: pytest.MonkeyPatch, built: Built) -> None:
     """Searches go through the graph: so few records would be scanned."""
-    monkeypatch.setattr(planner_module, "_SCAN_NS", 1e9)
+    monkeypatch.setattr(planner_module, "_SCAN_START_NS", 1e12)
     built.index._collection.view.plans.clear()
 
 
@@ -827,7 +855,7 @@ def test_there_are_always_as_many_hits_as_can_be(built: Built, top_k: int) -> No
 @pytest.mark.parametrize("is_walked", [False, True])
 def test_filters_leave_what_matches(built: Built, is_walked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if is_walked:
-        monkeypatch.setattr(planner_module, "_SCAN_NS", 1e9)
+        monkeypatch.setattr(planner_module, "_SCAN_START_NS", 1e12)
         built.index._collection.view.plans.clear()
     for filter, allowed in (
         ({"third": 1}, THIRDS == 1),
@@ -957,7 +985,7 @@ class _Alive:
 def test_life_after_training(
     kind: str, mode: str, space: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planner_module, "_SCAN_NS", 1e9)
+    monkeypatch.setattr(planner_module, "_SCAN_START_NS", 1e12)
     monkeypatch.setattr(upkeep_module, "_COMPACT_LEAST", 100)
     alive = _Alive(kind, mode, space)
     index = alive.index

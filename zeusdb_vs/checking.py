@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -190,7 +191,7 @@ def _graph_problems(snapshot: Snapshot, notes: list[str]) -> Iterator[str]:
 
 def _reachable(links: NDArray[np.int32], entry: int) -> int:
     seen = np.zeros(len(links), np.bool_)
-    frontier = np.array([entry])
+    frontier = np.array([entry])[: len(links)]  # an empty graph has no entry point
     while len(frontier):
         seen[frontier] = True
         found = links[frontier].ravel()
@@ -201,15 +202,16 @@ def _reachable(links: NDArray[np.int32], entry: int) -> int:
 
 def _code_problems(snapshot: Snapshot, config: CollectionConfig) -> Iterator[str]:
     files = contents_of(snapshot)
-    name = next((name for name in _CODE_FILES if name in files), None)
-    if name is None or VECTORS not in files:
+    if VECTORS not in files:
         return  # of dropped vectors nothing can be coded again
     vectors = Vectors.from_state(
         files, config.dim, METRICS[config.space], quantization=trained_quantization(files, config)
     )
     vectors.set_codec(vectors.codec)
+    if vectors.codes is None:
+        return
     vectors.encode()
-    assert vectors.codes is not None
+    name = "pq_codes.bin" if isinstance(vectors.codec, ProductCodec) else "codes.bin"
     stored: NDArray[np.uint8] = files[name]["codes"]
     for start, fresh in vectors.codes.spans(0, len(stored)):
         kept = stored[start : start + len(fresh)]
@@ -339,14 +341,19 @@ def _made_again(snapshot: Snapshot) -> tuple[Collection, IndexState]:
     metric = METRICS[config.space]
     collection = Collection(config)
     ids = Ids.from_state(files["mappings.bin"]).names
+    quantization = trained_quantization(files, config)
     if VECTORS in files:
         # Checks every vector.
         vectors = Vectors.from_state({VECTORS: files[VECTORS]}, config.dim, metric)
         batch = RecordBatch(ids, files[VECTORS]["vectors"])
+        if quantization is not None:
+            # Where it is whole the quantizer goes on; else another is trained, if there are enough records.
+            with suppress(CorruptIndexError):
+                collection.take_quantizer(
+                    Vectors.from_state(files, config.dim, metric, quantization=quantization)
+                )
     else:
-        vectors = Vectors.from_state(
-            files, config.dim, metric, quantization=trained_quantization(files, config)
-        )
+        vectors = Vectors.from_state(files, config.dim, metric, quantization=quantization)
         collection.take_quantizer(vectors)
         nothing = np.empty((0, config.dim), np.float32)
         batch = RecordBatch(ids, nothing, coded=vectors.coded_rows(0, vectors.count))

@@ -20,6 +20,9 @@ _WIDE_RANGE = 5.0
 """One value in two million of a normal distribution lies beyond."""
 _PLANE_LEVELS = 16
 """Steps of an 8-bit code in one of its high half."""
+_MOST = float(np.finfo(np.float32).max)
+_MOST_STEP = _MOST / 256
+"""So that no code decodes to what float32 cannot hold, in planes neither."""
 
 DIMS_PER_BLOCK = {4: 128, 8: 64}
 """Dimensions in a 64-byte block of codes, by bits."""
@@ -146,10 +149,11 @@ class ScalarCodec:
         block = DIMS_PER_BLOCK[bits]
         padded = -(-dim // block) * block
         mid32, step32 = np.zeros(padded, np.float32), np.zeros(padded, np.float32)
-        mid32[:dim], step32[:dim] = mid, step
+        # Ranges around values near float32's largest may reach beyond it.
+        mid32[:dim], step32[:dim] = np.clip(mid, -_MOST, _MOST), np.minimum(step, _MOST_STEP)
         extreme = step * top / 2 if centered else np.abs(mid) + step * top / 2
         expand = float(step.max()) if uniform else float((extreme * step).max()) / 127
-        return cls(bits, mid32, step32, expand, uniform, signs)
+        return cls(bits, mid32, step32, min(expand, _MOST_STEP), uniform, signs)
 
     def with_planes(self, dim: int) -> ScalarCodec:
         """Return these 8-bit codes kept in two planes of 4 bits."""
@@ -158,7 +162,8 @@ class ScalarCodec:
         mid, step = np.zeros(padded, np.float32), np.zeros(padded, np.float32)
         mid[:dim], step[:dim] = self.mid[:dim], self.step[:dim] * np.float32(_PLANE_LEVELS)
         # The scale of an 8-bit query is that of the products of values and steps, which have grown alike.
-        return ScalarCodec(4, mid, step, self.expand_scale * _PLANE_LEVELS, False, self.signs, in_planes=True)
+        expand = min(self.expand_scale * _PLANE_LEVELS, _MOST)
+        return ScalarCodec(4, mid, step, expand, False, self.signs, in_planes=True)
 
     @staticmethod
     def draw_signs(dim: int, seed: int) -> NDArray[np.float32]:
@@ -196,7 +201,7 @@ class ScalarCodec:
         step = checked_array(state, "codes.bin", "step", "<f4", (padded,))
         if not (np.isfinite(mid).all() and np.isfinite(step).all() and (step >= 0).all()):
             raise CorruptIndexError("codes.bin: mid or step is not finite, or a step is negative")
-        expand = checked_number(state, "codes.bin", "expand_scale", 0.0, float(np.finfo(np.float32).max))
+        expand = checked_number(state, "codes.bin", "expand_scale", 0.0, _MOST)
         uniform = bool(checked_number(state, "codes.bin", "uniform", 0, 1))
         signs = None
         if "signs" in state:

@@ -651,7 +651,7 @@ def _rotated(rows: NDArray[np.float32], signs: NDArray[np.float32]) -> NDArray[n
 
     rotated = np.array(rows, np.float32, order="C")
     rotate_rows(rotated.ctypes.data, len(rotated), signs.ctypes.data, rotated.shape[1])
-    return rotated
+    return _made_finite(rotated)
 
 
 def _unrotated(rows: NDArray[np.float32], signs: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -659,7 +659,14 @@ def _unrotated(rows: NDArray[np.float32], signs: NDArray[np.float32]) -> NDArray
 
     restored = np.array(rows, np.float32, order="C")
     unrotate_rows(restored.ctypes.data, len(restored), signs.ctypes.data, restored.shape[1])
-    return restored
+    return _made_finite(restored)
+
+
+def _made_finite(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Put right, in place, what left float32's range: sums of values near its largest."""
+    if not np.isfinite(rows).all():
+        np.nan_to_num(rows, copy=False)
+    return rows
 
 
 def _inverse_norms(rows: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -30,6 +30,7 @@ from zeusdb_vs.kernels.layout import (
 )
 from zeusdb_vs.kernels.rotation import rotate
 
+_LARGEST = np.finfo(np.float32).max
 _MISFIT = np.float32(50)
 """A row whose clipped-off squares are this many times what rounding costs it does not fit the codes."""
 
@@ -126,5 +127,5 @@ def encode_rows(ix, rows, inverse_norms, first, count):
                     else np.float32(levels[d]) - half
                 )
                 squared += (step[d] * level) * (step[d] * level)
-            store_f32(row_address(ix[CODE_BIAS], slot, shift, 4), squared)
+            store_f32(row_address(ix[CODE_BIAS], slot, shift, 4), min(squared, _LARGEST))
     return misfits

@@ -196,11 +196,15 @@ def _decoded_distance(ix, query, slot):
     row = decoded_at(ix, query)
     decode_row(ix, slot, row)
     if space == SPACE_L2:
-        return np.float32(np.sqrt(l2_f32(query, row, dim)))
-    if space == SPACE_L1:
-        return l1_f32(query, row, dim)
-    distance = np.float32(1) - dot_f32(query, row, dim)
-    return max(np.float32(0), distance) if space == SPACE_COSINE else distance
+        squared = l2_f32(query, row, dim)
+        # As for originals: squares beyond float32's range have lost their digits.
+        if np.float32(1e-30) < squared < np.float32(np.inf):
+            return np.float32(np.sqrt(squared))
+        return exact_distance_f64(space, query, row, dim)
+    if space == SPACE_COSINE:
+        return max(np.float32(0), np.float32(1) - dot_f32(query, row, dim))
+    distance = l1_f32(query, row, dim) if space == SPACE_L1 else np.float32(1) - dot_f32(query, row, dim)
+    return distance if np.isfinite(distance) else exact_distance_f64(space, query, row, dim)
 
 
 @kernel
