@@ -61,11 +61,8 @@ _CODES_AHEAD = 16
 """Code rows prefetched ahead."""
 ROWS_BEHIND = _CODES_AHEAD + ROWS_AT_ONCE - 1
 """Addresses behind those of a set's rows: rows are prefetched ahead, and compared so many at once."""
-_LEAST_RERANKED, _LEAST_STEP = 14, 4
-"""Reranked before errors are judged by them, and between one judgement and the next."""
 _SURE = 5.0
-"""Standard deviations of the errors of codes: with 5 no neighbour of 170,000 was lost on text and on Gaussian mixtures,
-random, near and far filters, with 4 nine."""
+"""Standard deviations of the errors of codes at which the rest of a pool is taken to be further."""
 _DEEPER = 3
 """How many times as many are reranked where the first went too far down."""
 _AHEAD = 8
@@ -288,25 +285,24 @@ def scan_codes(ix, scratch, queries, count, k, depth, slots, size, out_slots, ou
 
 
 @inline_kernel
-def _rerank(ix, scratch, filled, k):
-    """Rerank the pool by exact distance, nearest by code first, until the rest cannot be among the k nearest.
+def _rerank(ix, scratch, first, filled, k):
+    """Rerank the `first` of the pool by exact distance, and all `filled` where the rest may be among the k nearest.
 
-    How far exact distances lie from those by code is known of what was reranked: the rest would have to lie nearer than
-    their codes say by more than `_SURE` of these errors' standard deviations. Where distances hardly differ, as far
-    from the query, nothing is sure and all of the pool is reranked.
+    How far exact distances lie from those by code is known of the first: the rest would have to lie nearer than their
+    codes say by more than `_SURE` of these errors' standard deviations. Far from the query, where distances hardly
+    differ, that is soon so.
 
-    Returns how many positions were reranked; their k nearest are in the results of `scratch`.
+    Returns how many were reranked; the k nearest of them are in the results of `scratch`.
     """
     pool = scratch[POOL]
     results = scratch[RESULTS]
     is_squared = ix[FORM] == FORM_L2
-    step = max(np.int64(_LEAST_STEP), k // 4)
     found = np.int64(0)
     errors = 0.0
     squares = 0.0
     done = np.int64(0)
     while done < filled:
-        stop = min(filled, done + step if done > 0 else max(np.int64(_LEAST_RERANKED), k + step))
+        stop = first if done == 0 else filled
         for j in range(done, stop):
             prefetch_exact(ix, slot_of_key(load_i64(pool + j * 8)))
         for j in range(done, stop):
@@ -319,7 +315,7 @@ def _rerank(ix, scratch, filled, k):
             errors += error
             squares += error * error
         done = stop
-        if found == k and done < filled:
+        if done < filled:
             mean = errors / done
             deviation = np.sqrt(max(0.0, squares / done - mean * mean))
             furthest = np.float64(distance_of_key(load_i64(results + (k - 1) * 8)))
@@ -333,7 +329,7 @@ def _rerank(ix, scratch, filled, k):
 
 @kernel
 def scan_matching(ix, scratch, queries, count, k, depth, slots, rows, size, out_slots, out_distances):
-    """As `scan_codes`, reranking as many as this query needs, up to `depth` at first.
+    """As `scan_codes`, reranking as many as the query needs, two thirds of `depth` at least.
 
     Where all of them were reranked and one of the k nearest comes from the second half of them, the query is asked
     again with more.
@@ -355,7 +351,7 @@ def scan_matching(ix, scratch, queries, count, k, depth, slots, rows, size, out_
             if depth == 0:
                 found = rerank_pool(ix, scratch, scratch[POOL], filled, k, depth, np.int64(0))
                 break
-            done = _rerank(ix, scratch, filled, k)
+            done = _rerank(ix, scratch, min(filled, max(k, 2 * room // 3)), filled, k)
             found = min(k, done)
             if (
                 done < filled
