@@ -436,11 +436,15 @@ class Vectors:
         if self.keeps_originals:
             originals: NDArray[np.float32] = self.originals.take(slots)
             return originals
-        assert self.codes is not None
+        # Values near float32's largest may decode to what lies beyond it.
+        with np.errstate(over="ignore"):
+            return _made_finite(self._decoded(slots))
+
+    def _decoded(self, slots: NDArray[np.integer]) -> NDArray[np.float32]:
+        assert self.codes is not None and self.codec is not None
         if isinstance(self.codec, ProductCodec):
             rows = self.codec.decode(self.codes.take(slots))
         else:
-            assert self.codec is not None
             low = None if self.low_codes is None else self.low_codes.take(slots)
             rows = self.codec.decode(self.codes.take(slots), low, self.dim)
         if self.codec.signs is not None:

@@ -20,7 +20,14 @@ import pytest
 from durability.common import change_in_every_way, columns, everything, rows
 from storage.snapshots import repair_digests, write_manifest
 
-from zeusdb_vs import HNSWIndex, JournalDamagedError, StorageError, VectorDatabase, ZeusDBError
+from zeusdb_vs import (
+    HNSWIndex,
+    JournalDamagedError,
+    StorageError,
+    VectorDatabase,
+    ZeusDBError,
+    quantization_config,
+)
 from zeusdb_vs import linking as linking_module
 from zeusdb_vs.storage import Journal, JournalReplay, read_manifest
 
@@ -30,35 +37,60 @@ MOST_S = 2.0
 HOSTILE_NUMBERS = (0, 1, -1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1, 10**40, 1e308, 0.5)
 
 
+PQ = {"type": "pq", "subvectors": 8, "bits": 6}
+INT8 = {"type": "int8"}
+ONLY, RAW = "quantized_only", "quantized_with_raw"
+SMALL_GRAPH, SMALL_TRAINING = 32, 16
+
+Spec = tuple[str, int, dict[str, Any] | None, bool]
+"""Space, width, quantization, and whether there is a journal."""
+SPECS: list[Spec] = [
+    ("cosine", 48, None, False),
+    ("l2", 48, None, False),
+    ("l1", 48, None, True),
+    ("dot", 48, None, True),
+    ("l2", 48, {**PQ, "storage_mode": ONLY, "training_size": 40}, False),
+    ("cosine", 48, {**PQ, "storage_mode": RAW, "training_size": 40}, False),
+    ("l2", 48, {**PQ, "storage_mode": ONLY, "training_size": 400}, False),  # not trained yet
+    ("cosine", 48, {**PQ, "storage_mode": ONLY, "training_size": 40}, True),
+    ("l2", 96, {**INT8, "storage_mode": ONLY, "training_size": 40}, True),  # in two planes
+    ("l1", 48, {**INT8, "storage_mode": ONLY, "training_size": 40}, True),
+    ("dot", 48, {**INT8, "storage_mode": RAW, "training_size": 40}, True),
+]
+
+
 @pytest.fixture(scope="module")
-def originals(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Directories with a bit of everything; the last two with a graph and a journal."""
+def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Spec]:
+    """Directories with a bit of everything."""
     folder = tmp_path_factory.mktemp("originals")
-    smallest = linking_module.SMALLEST_GRAPH
-    linking_module.SMALLEST_GRAPH = 32
-    try:
-        for number, space in enumerate(("cosine", "l2", "l1", "dot")):
-            with VectorDatabase().open(folder / str(number), dim=48, space=space, m=4) as index:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(linking_module, "SMALLEST_GRAPH", SMALL_GRAPH)
+        patch.setattr(quantization_config, "LEAST_TRAINING_SIZE", SMALL_TRAINING)
+        for number, (space, dim, quantization, is_journaled) in enumerate(SPECS):
+            path = folder / str(number)
+            options = {"dim": dim, "space": space, "m": 4, "quantization_config": quantization}
+            with VectorDatabase().open(path, **options) as index:
                 change_in_every_way(index)
                 index.save()
                 changes = (
-                    lambda: index.add(columns(5, [f"j{i}" for i in range(12)], 48)),
+                    lambda: index.add(columns(5, [f"j{i}" for i in range(12)], index.dim)),
                     lambda: index.remove_points(["j1", "r7"]),
                     lambda: index.update_metadata("j2", {"n": 2}),
                     lambda: index.add_metadata({"journal": True}),
                 )
-                for call, change in enumerate(changes if number >= 2 else ()):
-                    shutil.copytree(folder / str(number), folder / f"{number}-{call}")
+                for call, change in enumerate(changes if is_journaled else ()):
+                    shutil.copytree(path, folder / f"{number}-{call}")
                     change()
-    finally:
-        linking_module.SMALLEST_GRAPH = smallest
-    return [folder / str(number) for number in range(4)]
+    return {folder / str(number): spec for number, spec in enumerate(SPECS)}
 
 
-def test_mutants_load_or_raise(
-    originals: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(linking_module, "SMALLEST_GRAPH", 32)
+@pytest.fixture(autouse=True)
+def small_indexes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linking_module, "SMALLEST_GRAPH", SMALL_GRAPH)
+    monkeypatch.setattr(quantization_config, "LEAST_TRAINING_SIZE", SMALL_TRAINING)
+
+
+def test_mutants_load_or_raise(originals: dict[Path, Spec], tmp_path: Path) -> None:
     outcomes = {"loaded": 0, "refused": 0}
     expected = {path: _seen(VectorDatabase().load(path)) for path in originals}
     # With nothing behind it, a cut journal is one that ended there: what it says must be the first calls.
@@ -68,7 +100,7 @@ def test_mutants_load_or_raise(
     }
     for number in range(MUTANTS):
         chance = random.Random(f"{SEED} {number}")
-        source = chance.choice(originals)
+        source = chance.choice(list(originals))
         mutant = tmp_path / str(number)
         shutil.copytree(source, mutant)
         is_forged = number % 2 == 0
@@ -313,12 +345,12 @@ def test_forged_vectors_are_refused(value: float, mapped: bool, tmp_path: Path) 
         VectorDatabase().open(path, read_only=True, mmap=mapped)
 
 
-def test_forged_journals_load_or_raise(originals: list[Path], tmp_path: Path) -> None:
+def test_forged_journals_load_or_raise(originals: dict[Path, Spec], tmp_path: Path) -> None:
     """Records of a journal changed and the journal written anew, so that every checksum is right."""
     refused = 0
     for number in range(max(100, MUTANTS // 5)):
         chance = random.Random(f"journal {SEED} {number}")
-        source = chance.choice(originals[2:])
+        source = chance.choice([path for path, (*_, is_journaled) in originals.items() if is_journaled])
         mutant = tmp_path / str(number)
         shutil.copytree(source, mutant)
         what = _forge_journal(mutant, chance)
