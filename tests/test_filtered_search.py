@@ -400,7 +400,7 @@ def test_limits_and_ids_are_kept_on_every_way(monkeypatch: pytest.MonkeyPatch) -
     assert index.search(queries[0], filter=filter, ids=["nobody"]) == []
 
 
-def test_explanation_says_how_a_filtered_search_went() -> None:
+def test_explanation_says_how_a_filtered_search_went(monkeypatch: pytest.MonkeyPatch) -> None:
     index, _, _, queries = _clustered()
     filter = {"$or": [{"random": {"lt": 100}}, {"near": {"in": [1, 2, 3]}}], "far": {"exists": True}}
     for query in (queries[0], queries):
@@ -422,6 +422,7 @@ def test_explanation_says_how_a_filtered_search_went() -> None:
     assert index.search(queries[0], filter={"random": 5}, explain=True).explanation.path == "exact"
     nothing = index.search(queries[0], filter={"random": -1}, explain=True)
     assert (list(nothing), nothing.explanation.path, nothing.explanation.matches) == ([], "empty", 0)
+    _force(monkeypatch, "filtered walk")
     wide = index.search(queries[0], filter={"random": {"lt": ROWS * 9 // 10}}, explain=True).explanation
     assert wide.path == "filtered walk"
     assert wide.distances < ROWS // 2

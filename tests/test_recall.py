@@ -8,7 +8,7 @@ import numpy as np
 import oracle
 import pytest
 
-from zeusdb_vs import HNSWIndex, VectorDatabase
+from zeusdb_vs import HNSWIndex, VectorDatabase, planner
 
 N = 6000
 QUERIES = 150
@@ -16,6 +16,13 @@ DIM = 64
 """Wide enough that codes pay; where not said otherwise."""
 FLOOR = 0.985
 """Recall@10 by default; the goal is .99 on real embeddings, and a floor leaves room for the noise of 150 queries."""
+
+
+@pytest.fixture(autouse=True)
+def walks_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Walk where a scan would be cheaper too, as in most of these small indexes."""
+    monkeypatch.setattr(planner, "_PLAIN_NS", 1e6)
+    monkeypatch.setattr(planner, "_SCAN_NS", 1e6)
 
 
 def _mixture(count: int, dim: int, seed: int, *, clusters: int = 60, spread: float = 0.5) -> np.ndarray:

@@ -21,9 +21,11 @@ alone (.859 of .866): what a wider pool finds, these cannot tell apart."""
 _UNLIMITED = 1 << 60
 _LARGEST_POOL = 1 << 14
 # A row in a scan, and one met on a walk: a fixed part, and a part per byte that memory has to bring.
+# Of plain codes, those of 4 or 8 bits a dimension, a scan compares several rows at once.
 _SCAN_NS, _SCAN_NS_PER_BYTE = 3.0, 0.0235
+_PLAIN_NS, _PLAIN_NS_PER_BYTE = 1.5, 0.0125
 _WALK_NS, _WALK_NS_PER_BYTE = 18.0, 0.05
-_SCAN_START_NS = 5_000.0
+_SCAN_START_NS = 2_000.0
 """Finding the furthest of the nearest, and reranking."""
 _WIDE_DEPTH = 100
 """Reranked after a wide walk at most, unless the codes need more."""
@@ -33,6 +35,9 @@ _DISTANCES_PER_EF = 16.0
 _LOOK_NS = 100.0
 """A row of the graph that is looked through because its slot does not match."""
 _LOOKS_PER_EF = 26.0
+_WALK_GAIN, _FREE_WALK_GAIN = 1.2, 0.8
+"""How much cheaper than a scan a walk must seem, under a filter and without: under one some queries give up and cost
+both, and without one a small index has less to walk over."""
 _TWO_HOP_GAIN = 2.0
 """How much cheaper than any other way a two-hop walk must be: what matches is less well connected than the whole."""
 _FILTERED_POWER = 0.25
@@ -99,6 +104,7 @@ def plan(
     masked: bool,
     settled_depth: int | None = None,
     default_ef: int = DEFAULT_EF,
+    is_plain: bool = True,
 ) -> Plan:
     """Choose the cheapest way through an index with a graph that keeps recall.
 
@@ -113,6 +119,7 @@ def plan(
     masked : whether a filter restricts what may be returned
     default_ef : pool of a search that names none
     settled_depth : how many are reranked, where neither the codes nor the pool decide it; 0 for none
+    is_plain : whether codes are plain
     """
     scan = scan_plan(k, rerank, settled_depth)
     if matches <= scan.depth:
@@ -128,12 +135,14 @@ def plan(
     share = matches / n
     found = max(k, int(pool * share**_FILTERED_POWER)) if ef is None else pool
     distance_ns = _WALK_NS + _WALK_NS_PER_BYTE * row_bytes
-    scan_ns = _SCAN_START_NS + matches * (_SCAN_NS + _SCAN_NS_PER_BYTE * row_bytes)
+    row_ns, byte_ns = (_PLAIN_NS, _PLAIN_NS_PER_BYTE) if is_plain else (_SCAN_NS, _SCAN_NS_PER_BYTE)
+    scan_ns = _SCAN_START_NS + matches * (row_ns + byte_ns * row_bytes)
     filtered_ns = (_START_DISTANCES + _DISTANCES_PER_EF * max(found, depth) / share) * distance_ns
     two_hop_ns = (_START_DISTANCES + _DISTANCES_PER_EF * pool) * distance_ns + pool * (
         1 + _LOOKS_PER_EF * (1 - share)
     ) * _LOOK_NS
-    if scan_ns <= min(filtered_ns, _TWO_HOP_GAIN * two_hop_ns):
+    gain = _WALK_GAIN if masked else _FREE_WALK_GAIN
+    if scan_ns <= min(gain * filtered_ns, _TWO_HOP_GAIN * two_hop_ns):
         return scan
     if matches == n:
         return Plan("walk", WALK_ALL, pool, max(pool, depth), depth, _UNLIMITED)

@@ -206,6 +206,7 @@ def _plan(view: View, k: int, ef: int | None, matches: int, is_masked: bool, dep
         masked=is_masked,
         settled_depth=view.settled_depth if depth is None else depth,
         default_ef=DEFAULT_EF if view.has_exact_scores else DECODED_EF,
+        is_plain=view.is_plain,
     )
     if len(view.plans) < _REMEMBERED_PLANS:
         view.plans[(k, ef, matches, is_masked, depth)] = chosen
