@@ -74,6 +74,11 @@ def test_rows_are_prepared_to_unit_length_under_cosine_only() -> None:
             assert prepared is rows
 
 
+def test_rows_decoded_to_zero_stay_zero() -> None:
+    prepared = METRICS["cosine"].prepare(np.array([[0, 0], [0, 2]], np.float32))
+    np.testing.assert_array_equal(prepared, [[0, 0], [0, 1]])
+
+
 @pytest.mark.parametrize("space", oracle.SPACES)
 @pytest.mark.parametrize("k", [1, 7, 40, 41, 100])
 def test_nearest_equals_the_oracle(space: str, k: int) -> None:

@@ -36,6 +36,7 @@ class Metric:
             return vectors
         wide = vectors.astype(np.float64)
         norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+        norms[norms == 0] = 1  # of no vector that was given, but codes may decode to one
         scaled: NDArray[np.float32] = (wide / norms[:, None]).astype(np.float32)
         return scaled
 
