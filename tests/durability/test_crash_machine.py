@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from durability.common import rows
@@ -19,7 +19,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from zeusdb_vs import HNSWIndex, VectorDatabase
+from zeusdb_vs import HNSWIndex, VectorDatabase, quantization_config
 from zeusdb_vs import linking as linking_module
 from zeusdb_vs.storage import fsio
 
@@ -29,6 +29,7 @@ _seeds = st.integers(0, 10_000)
 _metadata = st.none() | st.fixed_dictionaries(
     {}, optional={"n": st.integers(0, 5), "tag": st.sampled_from("ab")}
 )
+TRAINING_SIZE, USUAL_TRAINING_SIZE = 9, quantization_config.LEAST_TRAINING_SIZE
 Model = dict[str, tuple[bytes, dict[str, Any], str | None, Any]]
 
 
@@ -41,24 +42,34 @@ class CrashMachine(RuleBasedStateMachine):
 
     index: HNSWIndex
     smallest_graph = linking_module.SMALLEST_GRAPH
+    quantization: dict[str, Any] | None = None
+
+    def _kept(self, vector: np.ndarray) -> bytes:
+        """What an index gives back of a vector."""
+        is_dropped = self.quantization is not None and self.quantization["storage_mode"] == "quantized_only"
+        return b"" if is_dropped else vector.tobytes()
 
     @initialize(space=st.sampled_from(("cosine", "l2")), durability=st.sampled_from(("always", "never")))
     def start(self, space: str, durability: Any) -> None:
         self.usual = linking_module.SMALLEST_GRAPH
         linking_module.SMALLEST_GRAPH = self.smallest_graph
+        quantization_config.LEAST_TRAINING_SIZE = TRAINING_SIZE
         memory = Path("/dev/shm")
         place = memory if os.access(memory, os.W_OK) else None
         self.folder = Path(tempfile.mkdtemp(prefix="zeusdb-vs-test-", dir=place))
         self.options: dict[str, Any] = {"durability": durability, "lock_timeout_s": 0}
         self.path = self.folder / "0"
         self.number = 0
-        self.index = VectorDatabase().open(self.path, dim=DIM, space=space, **self.options)
+        self.index = VectorDatabase().open(
+            self.path, dim=DIM, space=space, quantization_config=self.quantization, **self.options
+        )
         self.model: Model = {}
         self.metadata: dict[str, Any] = {}
 
     def teardown(self) -> None:
         if hasattr(self, "folder"):
             linking_module.SMALLEST_GRAPH = self.usual
+            quantization_config.LEAST_TRAINING_SIZE = USUAL_TRAINING_SIZE
             self.index.close()
             shutil.rmtree(self.folder)
 
@@ -82,7 +93,7 @@ class CrashMachine(RuleBasedStateMachine):
     def _add_to_model(self, ids: list[str], vectors: np.ndarray, metadata: Any, text: str | None) -> None:
         for row, record_id in enumerate(ids):
             self.model.pop(record_id, None)
-            self.model[record_id] = (vectors[row].tobytes(), metadata or {}, text, None)
+            self.model[record_id] = (self._kept(vectors[row]), metadata or {}, text, None)
 
     @rule(ids=_ids)
     def remove(self, ids: list[str]) -> None:
@@ -191,7 +202,7 @@ class CrashMachine(RuleBasedStateMachine):
     def _found(self) -> Model:
         names = [name for name, _ in self.index.list(number=10**6)]
         records = self.index.get_records(names, include=("vector", "metadata", "text", "payload"))
-        return {r["id"]: (r["vector"].tobytes(), r["metadata"], r["text"], r["payload"]) for r in records}
+        return {r["id"]: (self._kept(r["vector"]), r["metadata"], r["text"], r["payload"]) for r in records}
 
     @invariant()
     def holds_what_the_model_holds(self) -> None:
@@ -210,8 +221,30 @@ class LinkedCrashMachine(CrashMachine):
     smallest_graph = 8
 
 
+class QuantizedCrashMachine(LinkedCrashMachine):
+    """The same, with a quantizer that is trained in between."""
+
+    quantization: ClassVar = {
+        "type": "pq", "subvectors": 2, "storage_mode": "quantized_with_raw", "training_size": TRAINING_SIZE
+    }  # fmt: skip
+
+
+class DecodedCrashMachine(LinkedCrashMachine):
+    """The same, with vectors that are dropped then."""
+
+    quantization: ClassVar = {
+        "type": "int8",
+        "storage_mode": "quantized_only",
+        "training_size": TRAINING_SIZE,
+    }
+
+
 _EXAMPLES = int(os.environ.get("ZEUSDB_VS_CRASH_WALKS", "60"))
 TestCrashes = CrashMachine.TestCase
 TestCrashes.settings = settings(max_examples=_EXAMPLES, stateful_step_count=30)
 TestCrashesWithGraph = LinkedCrashMachine.TestCase
 TestCrashesWithGraph.settings = settings(max_examples=max(4, _EXAMPLES // 4), stateful_step_count=30)
+TestCrashesWithQuantizer = QuantizedCrashMachine.TestCase
+TestCrashesWithQuantizer.settings = settings(max_examples=max(4, _EXAMPLES // 4), stateful_step_count=30)
+TestCrashesWithCodesOnly = DecodedCrashMachine.TestCase
+TestCrashesWithCodesOnly.settings = settings(max_examples=max(4, _EXAMPLES // 4), stateful_step_count=30)
