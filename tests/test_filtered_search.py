@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import date, datetime, timezone
@@ -634,3 +635,13 @@ def test_threads_that_search_the_same_selection_share_one_mask() -> None:
             assert set(addresses) == {matching.mask_address()}
     finally:
         sys.setswitchinterval(usual)
+
+
+def test_rows_that_one_thread_has_located_stay_when_another_locates_them_too() -> None:
+    matching = Matching(np.arange(3), 3)
+    rows = [np.zeros(3, np.int64), np.ones(3, np.int64)]
+    alive = [weakref.ref(each) for each in rows]
+    addresses = [matching.keep_rows(each) for each in rows]
+    rows.clear()
+    assert all(each() is not None for each in alive)
+    assert matching.rows_address == addresses[-1]
