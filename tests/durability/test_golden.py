@@ -29,7 +29,12 @@ def _seen(index: HNSWIndex) -> dict[str, Any]:
     records = index.get_records(names, include=("metadata", "text", "payload", "vector"))
     pattern = np.array([[1, 2, 3, 4, 5, 6], [-3, 1, 0, 0.5, 2, -1]], np.float32)
     queries = np.tile(pattern, (1, index.dim // pattern.shape[1]))
+    quantization = index.quantization
+    quantized = {}
+    if quantization is not None:
+        quantized = {"quantization": {**quantization.to_json(), "is_trained": index.is_quantized()}}
     return {
+        **quantized,
         "options": {"dim": index.dim, "space": index.space, "m": index.m, "fields": index.indexed_fields},
         "metadata": index.get_all_metadata(),
         "records": [{**record, "vector": record["vector"].tolist()} for record in records],
@@ -39,22 +44,33 @@ def _seen(index: HNSWIndex) -> dict[str, Any]:
     }
 
 
+def _check(index: HNSWIndex, expected: dict[str, Any]) -> None:
+    """Compare all that is to stay; vectors decoded from codes are float32 sums, which processors round differently."""
+    seen = _seen(index)
+    if "quantization" in seen and seen["quantization"]["storage_mode"] == "quantized_only":
+        decoded, known = ([record["vector"] for record in one["records"]] for one in (seen, expected))
+        np.testing.assert_allclose(decoded, known, rtol=1e-4, atol=1e-4)
+        for record, of_old in zip(seen["records"], expected["records"], strict=True):
+            record["vector"] = of_old["vector"]
+    assert seen == expected
+
+
 @pytest.mark.parametrize("directory", DIRECTORIES, ids=lambda path: f"{path.parent.name}-{path.name}")
 def test_golden_directory_is_read_as_it_was_written(directory: Path, tmp_path: Path) -> None:
     expected = json.loads((directory / "expected.json").read_text("utf-8"))
     original = directory / "index"
     before = {file.name: file.read_bytes() for file in original.iterdir()}
-    assert _seen(VectorDatabase().load(original)) == expected
+    _check(VectorDatabase().load(original), expected)
     for mapped in (True, False):
         with VectorDatabase().open(original, read_only=True, mmap=mapped) as index:
-            assert _seen(index) == expected
+            _check(index, expected)
     report = verify(original, deep=True)
     assert report.is_ok, report.problems
     assert {file.name: file.read_bytes() for file in original.iterdir()} == before
     # And lives on.
     shutil.copytree(original, tmp_path / "x.zdb")
     with VectorDatabase().open(tmp_path / "x.zdb") as index:
-        assert _seen(index) == expected
+        _check(index, expected)
         index.add({"id": "new", "vector": [1.0] * index.dim})
         index.save()
     with VectorDatabase().open(tmp_path / "x.zdb", read_only=True) as index:
@@ -65,7 +81,23 @@ def test_there_are_golden_directories_of_every_kind() -> None:
     kinds = {path.name for path in DIRECTORIES if path.parent.name == "1.0"}
     assert kinds >= {"cosine", "l2", "l1", "dot", "empty", "tombstones", "documents", "journaled"}
     assert kinds >= {"graph-cosine", "graph-l2", "graph-l1", "graph-dot"}
-    assert (GOLDEN / "1.0" / "graph-l2" / "index" / "codes.bin").exists()
+    assert kinds >= {"pq-untrained", "pq-only", "pq-with-raw", "int8-only"}
+    files = {path.name: {file.name for file in (path / "index").iterdir()} for path in DIRECTORIES}
+    assert "codes.bin" in files["graph-l2"]
+    assert {"pq_codes.bin", "pq_centroids.bin", "quantization.json"} <= files["pq-only"] & files[
+        "pq-with-raw"
+    ]
+    assert [
+        name for name in files if name.startswith(("pq", "int8")) and "vectors.bin" not in files[name]
+    ] == [
+        "int8-only",
+        "pq-only",
+    ]
+
+
+@pytest.mark.parametrize("directory", DIRECTORIES, ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_golden_directories_are_small(directory: Path) -> None:
+    assert sum(file.stat().st_size for file in directory.rglob("*") if file.is_file()) < 300_000
 
 
 @pytest.mark.parametrize(
@@ -146,6 +178,32 @@ def _graph(index: HNSWIndex) -> None:
     linking.SMALLEST_GRAPH = usual
 
 
+_PQ = {"type": "pq", "subvectors": 3, "training_size": 1000}
+
+
+def _collecting(index: HNSWIndex) -> None:
+    _removed(index)
+    index.save()
+    index.add({"ids": ["journal"], "vectors": _vectors(1, 6, index.dim)})
+
+
+def _trained(index: HNSWIndex) -> None:
+    """Trained on as many records as it takes, of which few stay; some more are in the journal."""
+    vectors = _vectors(1000, 7, index.dim)
+    index.add(
+        {
+            "ids": [f"r{i}" for i in range(1000)],
+            "vectors": vectors,
+            "metadatas": [{"n": i} for i in range(1000)],
+        }
+    )
+    assert index.is_quantized()
+    index.remove_points([f"r{i}" for i in range(40, 1000)])
+    index.save()
+    index.add({"ids": ["r3", "journal"], "vectors": vectors[500:502], "metadatas": [{"n": 3}, None]})
+    index.remove_point("r5")
+
+
 def _write_all() -> None:
     from zeusdb_vs.storage.manifest import FORMAT_VERSION
 
@@ -159,6 +217,18 @@ def _write_all() -> None:
             f"graph-{space}": ({"space": space, "m": 4, "dim": 48}, _graph, True)
             for space in ("cosine", "l2", "l1", "dot")
         },
+        "pq-untrained": ({"space": "l2", "quantization_config": _PQ}, _collecting, False),
+        "pq-only": ({"space": "l2", "dim": 12, "m": 4, "quantization_config": _PQ}, _trained, False),
+        "pq-with-raw": (
+            {"dim": 12, "m": 4, "quantization_config": {**_PQ, "storage_mode": "quantized_with_raw"}},
+            _trained,
+            False,
+        ),
+        "int8-only": (
+            {"dim": 96, "m": 4, "quantization_config": {"type": "int8", "training_size": 1000}},
+            _trained,
+            False,
+        ),
     }
     for name, (options, fill, is_saved) in kinds.items():
         directory = GOLDEN / ".".join(map(str, FORMAT_VERSION)) / name
