@@ -28,11 +28,47 @@ def test_save_and_load_examples_run_in_one_session(
     assert names["loaded_index"].info() == names["index"].info()
 
 
+def test_quantization_example_runs_as_it_is(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # Its imports are those of the examples before it. Eight bytes for 1,536 dimensions are few: hence the warning.
+    with pytest.warns(UserWarning, match="768 times"):
+        names = run_blocks(_blocks(repository)[:3], tmp_path)
+    told = capsys.readouterr().out
+    for line in (
+        "Added 2000 vectors",
+        "Training progress: 100.0%",
+        "Quantization active: True",
+        "Loaded quantization state: True",
+    ):
+        assert line in told
+    index, loaded = names["index"], names["loaded_index"]
+    assert loaded.info() == index.info()
+    assert "pq(subvectors=8, bits=8, trained, active, compression=768.0x)" in loaded.info()
+    assert loaded.search(names["vectors"][:9]) == index.search(names["vectors"][:9])
+    info = loaded.get_quantization_info()
+    assert names["quantization_config"].items() <= info.items()
+    assert (info["compression_ratio"], info["total_centroids"], info["is_trained"]) == (768.0, 2048, True)
+    specified = {
+        "manifest.json",
+        "config.json",
+        "mappings.bin",
+        "metadata.json",
+        "quantization.json",
+        "pq_centroids.bin",
+        "pq_codes.bin",
+        "hnsw_index.hnsw.graph",
+    }
+    files = {path.name for path in (tmp_path / "quantized_index.zdb").iterdir()}
+    assert specified <= files and "vectors.bin" not in files
+
+
 def test_complete_workflow_runs_when_pasted(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    names = run_blocks(_blocks(repository)[2:], tmp_path)
+    names = run_blocks(_blocks(repository)[3:], tmp_path)
     assert "Complete persistence workflow successful!" in capsys.readouterr().out
     # Stronger than what the page itself asserts.
     assert (
@@ -54,7 +90,7 @@ def test_saved_directory_holds_the_specified_files(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run_blocks(_blocks(repository)[2:], tmp_path)
+    run_blocks(_blocks(repository)[3:], tmp_path)
     specified = {
         "manifest.json",
         "config.json",
