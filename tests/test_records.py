@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zeusdb_vs.documents import MAX_DEPTH, MAX_DOCUMENT_BYTES, check_document
+from zeusdb_vs.documents import MAX_DEPTH, MAX_DOCUMENT_BYTES, check_document, decode_documents
 from zeusdb_vs.errors import CorruptIndexError, MetadataError
 from zeusdb_vs.records import CHUNK, EncodedRecord, Records, decode_document, encode_document
 
@@ -63,8 +63,21 @@ def _same(a: Any, b: Any) -> bool:
 def test_document_comes_back_with_all_types(document: dict[str, Any]) -> None:
     text = encode_document(document, what="metadata")
     assert _same(decode_document(text), document)
+    several = decode_documents([text, None, text])
+    assert _same(several, [document, {}, document]) and several[0] is not several[2]
     assert "\n" not in text
     json.loads(text)  # any JSON reader can read it
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "1", '{"a":1} ', '{"a":NaN}', '{"a":{"$date":"x"}}', "[" * 9999]
+)
+def test_damaged_document_is_refused_alone_and_among_others(text: str) -> None:
+    with pytest.raises(CorruptIndexError) as alone:
+        decode_document(text)
+    with pytest.raises(CorruptIndexError) as among:
+        decode_documents(["{}", text, "{}"])
+    assert str(alone.value) == str(among.value)
 
 
 def test_decoding_gives_a_fresh_document_each_time() -> None:

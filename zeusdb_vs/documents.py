@@ -10,7 +10,7 @@ mark has its key escaped.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from math import isfinite
@@ -139,6 +139,30 @@ def decode_document(text: str) -> dict[str, Any]:
     if end != len(text) or type(document) is not dict:
         raise CorruptIndexError(f"stored document is not one JSON object: {text[:60]!r}")
     return document
+
+
+def decode_documents(texts: Iterable[str | None]) -> list[dict[str, Any]]:
+    """Return what `decode_document` does for each text, ``{}`` for None, with less around each.
+
+    Raises
+    ------
+    CorruptIndexError
+        A text is not one JSON object.
+    """
+    documents: list[dict[str, Any]] = []
+    scan, scan_dates, mark = _scan, _scan_dates, _MARK
+    for text in texts:
+        if text is None:
+            documents.append({})
+            continue
+        try:
+            document, end = (scan_dates if mark in text else scan)(text, 0)
+        except (StopIteration, ValueError, TypeError, RecursionError):
+            end = -1
+        if end != len(text) or type(document) is not dict:
+            document = decode_document(text)  # which says what is wrong
+        documents.append(document)
+    return documents
 
 
 def check_text(value: object) -> str | None:

@@ -21,6 +21,7 @@ from zeusdb_vs.documents import (
     check_document,
     check_text,
     decode_document,
+    decode_documents,
     encode_checked,
     encode_document,
 )
@@ -238,6 +239,13 @@ class RecordsView:
             return {}
         text = self._metadata[slot >> CHUNK_BITS][slot & _OFFSET]
         return {} if text is None else decode_document(text)
+
+    def metadata_of(self, slots: Sequence[int]) -> list[dict[str, Any]]:
+        """Return what `metadata` does for each of some slots."""
+        chunks = self._metadata
+        if chunks is None:
+            return [{} for _ in slots]
+        return decode_documents([chunks[slot >> CHUNK_BITS][slot & _OFFSET] for slot in slots])
 
     def text(self, slot: int) -> str | None:
         """Return the text of a slot."""

@@ -183,10 +183,9 @@ class SearchCalls(Handle):
             return None
         names, records = view.names, view.records
         if parts is DEFAULT_PARTS and records.has_metadata:
-            metadata = records.metadata
-            return [
-                {"id": names[s], "score": d, "metadata": metadata(s)} for s, d in zip(*found, strict=True)
-            ]
+            slots, distances = found
+            rows = zip(slots, distances, records.metadata_of(slots), strict=True)
+            return [{"id": names[s], "score": d, "metadata": m} for s, d, m in rows]
         if parts is DEFAULT_PARTS:
             return [{"id": names[s], "score": d, "metadata": {}} for s, d in zip(*found, strict=True)]
         return build_hits(view, *found, parts)
