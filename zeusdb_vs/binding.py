@@ -143,6 +143,13 @@ class JournaledCollection(Collection):
             record(oplog.cleared(), count)
         return count
 
+    def compact(self) -> int:
+        """As `Collection.compact`; it copies the originals that a quantized index reads from its file."""
+        removed = super().compact()
+        if removed and self.binding is not None and self.is_quantized and self.keeps_originals:
+            self.binding.want_maps()
+        return removed
+
     def rebuild(
         self,
         *,
@@ -199,6 +206,7 @@ class Binding:
         self._checkpointer: threading.Thread | None = None
         self._next_attempt = 1.0
         self._is_wanted = False
+        self._wants_maps = False
         collection.binding = self
 
     def is_at(self, path: str | os.PathLike[str]) -> bool:
@@ -255,6 +263,10 @@ class Binding:
         self._is_wanted = True
         self._broken_off += 1
 
+    def want_maps(self) -> None:
+        """Let a checkpoint follow after which originals are read from the disk again."""
+        self._wants_maps = self._maps
+
     def ticket(self) -> int | None:
         """Return what the write that holds the handle's lock has to wait for, None if nothing was written."""
         return self._ticket
@@ -305,7 +317,7 @@ class Binding:
                 before = (self._records, self._journaled_bytes)
                 snapshot = take_snapshot(self.collection, self.state, journaled=True)
                 numbering = self.collection.numbering  # of what was saved: taking it may compact
-                self._is_wanted = False
+                self._is_wanted = self._wants_maps = False
             try:
                 manifest = write_snapshot(
                     self.directory,
@@ -333,7 +345,7 @@ class Binding:
     def _is_due(self) -> bool:
         most_bytes = max(CHECKPOINT_BYTES, CHECKPOINT_SHARE * self._snapshot_bytes)
         most_records = max(CHECKPOINT_RECORDS, CHECKPOINT_RECORD_SHARE * self.collection.view.live_count)
-        return (
+        return self._wants_maps or (
             self._journaled_bytes >= most_bytes * self._next_attempt
             or self._records >= most_records * self._next_attempt
         )

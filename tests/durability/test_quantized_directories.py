@@ -18,6 +18,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -438,6 +440,90 @@ def test_originals_are_read_from_the_disk(kind: str, tmp_path: Path) -> None:
         index.rebuild(quantization_config=_config("int8", ONLY))
         assert index.get_stats()["raw_vectors_stored"] == 0
         assert not any(data in _bytes_of(path) for data in given.values())
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_originals_that_compacting_copied_go_back_to_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep_module, "_COMPACT_LEAST", 100)
+
+    def is_mapped(index: HNSWIndex) -> bool:
+        until = time.monotonic() + 10
+        while index.get_stats()["mapped_bytes"] < 4 * DIM * 448 and time.monotonic() < until:
+            time.sleep(0.01)
+        return index.memory()["vectors"] <= 4 * DIM * 128
+
+    with _open(tmp_path / "x", "int8", RAW) as index:
+        _add(index, 0, 600)
+        assert is_mapped(index)
+        _add(index, 0, 400, 1)  # replaces so many that the index is compacted
+        assert index.get_stats()["stranded_graph_nodes"] == 0
+        assert is_mapped(index)
+        index.remove_points(_ids(400, 450))
+        assert index.compact() == 50
+        assert is_mapped(index)
+        expected = _seen(index)
+        assert _seen(VectorDatabase().load(tmp_path / "x")) == expected
+    assert _seen(VectorDatabase().load(tmp_path / "x")) == expected
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize(("kind", "mode"), [("pq", RAW), ("int8", ONLY)])
+def test_readers_beside_a_writer_and_checkpoints(
+    kind: str, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Vectors are read while rows are added behind them, maps are changed for others, and slots are numbered anew."""
+    monkeypatch.setattr(upkeep_module, "_COMPACT_LEAST", 200)
+    until, problems, counts = time.monotonic() + 1.5, [], [0, 0, 0]
+    given = rows(1, 64, DIM)
+
+    def run(work: Callable[[], None]) -> None:
+        try:
+            while time.monotonic() < until and not problems:
+                work()
+        except Exception:
+            problems.append(traceback.format_exc())
+
+    def check(record: dict[str, Any]) -> None:
+        row = int(record["id"].split("-")[1])
+        apart = float(np.abs(record["vector"] - given[row]).max())
+        if apart > (0 if mode == RAW else 0.2):
+            problems.append((record["id"], apart))
+
+    with _open(tmp_path / "x", kind, mode) as index:
+        index.add({"ids": [f"fixed-{i}" for i in range(64)], "vectors": given})
+
+        def read() -> None:
+            time.sleep(0.002)  # or the writer hardly ever gets its turn at the interpreter
+            at = counts[0] % 64
+            counts[0] += 1
+            hits = index.search(given[at], top_k=20, return_vector=True)
+            records = index.get_records([f"fixed-{at}", f"a-{at}", f"b-{at}"])
+            for record in (*hits, *records):
+                check(record)
+            if len(hits) != 20 or not records or records[0]["id"] != f"fixed-{at}":
+                problems.append((at, hits, records))
+
+        def write() -> None:
+            counts[1] += 1
+            chosen = np.random.default_rng(counts[1]).choice(64, 40, replace=False)
+            for prefix in "ab":
+                index.add({"ids": [f"{prefix}-{i}" for i in chosen], "vectors": given[chosen]})
+            index.remove_points([f"a-{i}" for i in chosen[:10]])
+
+        def save() -> None:
+            counts[2] += 1
+            index.save()
+
+        threads = [threading.Thread(target=run, args=(work,)) for work in (read, read, write, save)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert problems == []
+        assert min(counts) >= 1
+        assert _seen(VectorDatabase().load(tmp_path / "x")) == _seen(index)
 
 
 @pytest.mark.usefixtures("small_chunks")
