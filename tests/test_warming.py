@@ -30,6 +30,10 @@ def compiled():
 after_warmup = compiled()
 rng = np.random.default_rng(1)
 paths = set()
+quantizations = {
+    "cosine": [("pq", "with_raw"), ("int8", "only")], "l2": [("pq", "only"), ("int8", "with_raw")],
+    "l1": [("int8", "only")], "dot": [("pq", "only")],
+}
 for space in ("cosine", "l2", "l1", "dot"):
     vectors = rng.standard_normal((5000, 64), dtype=np.float32)
     if space == "dot":
@@ -48,6 +52,19 @@ for space in ("cosine", "l2", "l1", "dot"):
     index.remove_points([f"vec_{number}" for number in range(1, 2500)])
     index.compact()
     index.rebuild(m=8)
+    for kind, mode in quantizations[space]:
+        quantization = {"type": kind, "storage_mode": "quantized_" + mode, "training_size": 1000}
+        index = VectorDatabase().create("hnsw", dim=64, space=space, quantization_config=quantization)
+        index.add({"vectors": vectors[:1500], "metadatas": [{"a": number} for number in range(1500)]})
+        for options in ({}, {"rerank": 0}, {"exact": True}, {"ef_search": 1, "top_k": 1}):
+            for condition in (None, {"a": {"lt": 900}}):
+                index.search(vectors[1], condition, **options)
+        index.search_arrays(vectors[:100])
+        index.get_records(["vec_1"])
+        index.add({"id": "vec_1", "vector": vectors[1]})
+        index.remove_points([f"vec_{number}" for number in range(1, 50)])
+        index.compact()
+        index.rebuild(m=8)
 print(json.dumps({"warmed": after_warmup, "later": compiled(), "paths": sorted(paths)}))
 """
 

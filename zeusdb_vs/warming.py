@@ -6,6 +6,7 @@ import numpy as np
 
 from zeusdb_vs.database import VectorDatabase
 from zeusdb_vs.linking import SMALLEST_GRAPH
+from zeusdb_vs.quantization_config import LEAST_TRAINING_SIZE
 
 _DIM = 64
 """Wide enough for codes: narrower vectors are compared as they are."""
@@ -38,3 +39,8 @@ def warmup() -> None:
     index.remove_points(few)
     index.remove_points(most)
     index.compact()
+    quantization = {"type": "pq", "bits": 4, "training_size": LEAST_TRAINING_SIZE}
+    quantized = VectorDatabase().create("hnsw", dim=_DIM, quantization_config=quantization)
+    quantized.add(vectors[:LEAST_TRAINING_SIZE])
+    quantized.search(vectors[0])
+    quantized.rebuild_with_quantization()  # from decoded vectors
