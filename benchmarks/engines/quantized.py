@@ -140,6 +140,7 @@ class _Ours(_ZeusDBVariant, ZeusDBVS):
                 call = small.at(effort)
                 for query in small.prepare(sample[:20]):
                     call(query)
+            small._index.search(sample[0], top_k=1, ef_search=1)  # a walk: small indexes are scanned
             small._index.close()
 
     def build(self, vectors: Floats, capacity: int | None = None, metadata: Metadata | None = None) -> None:

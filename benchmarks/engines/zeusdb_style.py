@@ -118,6 +118,7 @@ class ZeusDBVS(ZeusDBStyle):
             call = self.caller(mode, 64)
             for query in self.prepare(sample[:20]):
                 call(query)
+        self._index.search(sample[0], top_k=1, ef_search=1)  # a walk: small indexes are scanned
         self.add_one(len(sample), sample[0])
         del self._index
 
