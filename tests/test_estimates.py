@@ -43,6 +43,7 @@ def fill(index, rows):
         index.add({"ids": [f"record-{i:06}" for i in range(start, start + 2000)], "vectors": chunk.astype("f4")})
     for query in rng.normal(size=(50, dim)).astype("f4"):
         index.search(query)
+    index.search(query, top_k=1, ef_search=1)  # a walk, which small indexes do without
 
 # Everything is compiled and imported before, by an index of the same kind.
 warm = VectorDatabase().create("hnsw", dim=dim, quantization_config=config)

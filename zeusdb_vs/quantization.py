@@ -20,6 +20,7 @@ _WIDE_RANGE = 5.0
 """One value in two million of a normal distribution lies beyond."""
 _PLANE_LEVELS = 16
 """Steps of an 8-bit code in one of its high half."""
+_MOMENT_ROWS = 256
 _MOST = float(np.finfo(np.float32).max)
 _MOST_STEP = _MOST / 256
 """So that no code decodes to what float32 cannot hold, in planes neither."""
@@ -121,13 +122,12 @@ class ScalarCodec:
             decoded from, whose sample may be small
         """
         dim = sample.shape[1]
-        rows = sample.astype(np.float64)
-        low, high = rows.min(axis=0), rows.max(axis=0)
-        mean, deviation = rows.mean(axis=0), rows.std(axis=0)
+        low, high = sample.min(axis=0).astype(np.float64), sample.max(axis=0).astype(np.float64)
+        mean, deviation = _moments(sample)
         top = 2**bits - 1
         best: tuple[float, NDArray[np.float64], NDArray[np.float64]] | None = None
         # Clipping the tails buys a finer step: take the range with the least squared error on a part of the sample.
-        part = rows[:: max(1, len(rows) // 512)]
+        part = sample[:: max(1, len(sample) // 512)].astype(np.float64)
         for width in (_WIDE_RANGE,) if is_wide else _CLIP_RANGE:
             left, right = mean - width * deviation, mean + width * deviation
             if is_wide and uniform:  # not rotated, so of any distribution
@@ -241,6 +241,15 @@ class ScalarCodec:
         codes = np.clip(np.rint((rows - mid) / safe + self.half), 0, 2 * self.half)
         restored: NDArray[np.float32] = (mid + step * (codes - self.half)).astype(np.float32)
         return restored
+
+
+def _moments(rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation of each column, in float64, without a copy of all rows in it."""
+    mean = rows.mean(axis=0, dtype=np.float64)
+    squares = np.zeros(rows.shape[1])
+    for start in range(0, len(rows), _MOMENT_ROWS):
+        squares += np.square(rows[start : start + _MOMENT_ROWS] - mean).sum(axis=0)
+    return mean, np.sqrt(squares / len(rows))
 
 
 def _nibbles(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:

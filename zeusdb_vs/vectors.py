@@ -23,7 +23,7 @@ from zeusdb_vs.calibration import (
     choose_depth,
     judged_slots,
 )
-from zeusdb_vs.chunks import RowTable, chunk_shift
+from zeusdb_vs.chunks import RowTable, aligned_empty, chunk_shift
 from zeusdb_vs.errors import CorruptIndexError
 from zeusdb_vs.kernels import layout
 from zeusdb_vs.metrics import Metric
@@ -140,7 +140,7 @@ class Vectors:
     def calibrate(self, live: NDArray[np.bool_]) -> Calibration:
         """Choose the codes anew by what they lose among the live slots, and write them."""
         slots = np.flatnonzero(live[: self.count])
-        sample = self.metric.prepare(self.take(slots[:: max(1, -(-len(slots) // FITTED_ROWS))]))
+        sample = self._sample(slots[:: max(1, -(-len(slots) // FITTED_ROWS))])
         uniform, centered = self.metric.form == layout.FORM_L1, self.metric.form == layout.FORM_L2
 
         def encode(kind: CodeKind | None) -> None:
@@ -157,6 +157,13 @@ class Vectors:
         )
         self.rerank = calibration.rerank
         return calibration
+
+    def _sample(self, slots: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Return the vectors of `slots` as codes are fitted to them, in pages that go back to the system after use."""
+        sample: NDArray[np.float32] = aligned_empty(len(slots), self.dim, np.dtype(np.float32))
+        for start, stop in _pieces(len(slots), self.dim):
+            sample[start:stop] = self.metric.prepare(self.take(slots[start:stop]))
+        return sample
 
     def set_codec(self, codec: Codec | None) -> None:
         """Take other codes; none is written yet. Tables that readers hold are left as they are."""
@@ -228,7 +235,7 @@ class Vectors:
         """
         slots = np.flatnonzero(live[: self.count])
         step = max(1, -(-len(slots) // config.max_training_vectors))
-        sample = self.metric.prepare(self.take(slots[::step]))
+        sample = self._sample(slots[::step])
         trained = Vectors(self.dim, self.metric)
         trained.originals, trained.inverse_norms, trained.count = (
             self.originals,
@@ -653,7 +660,8 @@ def _pieces(count: int, dim: int) -> Iterator[tuple[int, int]]:
 def _rotated(rows: NDArray[np.float32], signs: NDArray[np.float32]) -> NDArray[np.float32]:
     from zeusdb_vs.kernels.rotation import rotate_rows
 
-    rotated = np.array(rows, np.float32, order="C")
+    rotated: NDArray[np.float32] = aligned_empty(len(rows), rows.shape[1], np.dtype(np.float32))
+    rotated[...] = rows
     rotate_rows(rotated.ctypes.data, len(rotated), signs.ctypes.data, rotated.shape[1])
     return _made_finite(rotated)
 
