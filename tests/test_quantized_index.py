@@ -1123,3 +1123,13 @@ def test_recall_on_real_embeddings(kind: str, floor: float, data_folder: Path) -
     index.add(_records(rows))
     found = [[int(name[1:]) for name in row] for row in index.search_arrays(queries, 10)[0].tolist()]
     assert oracle.recall(queries, rows, "cosine", 10, found) >= floor
+
+
+def test_codes_that_tell_nothing_apart_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    rows = np.random.default_rng(0).standard_normal((1_100, 32)).astype(np.float32)
+    for options, is_warned in (({"bits": 1}, True), ({"subvectors": 32}, False)):
+        caplog.clear()
+        config = {"type": "pq", "training_size": 1_000, **options}
+        index = VectorDatabase().create("hnsw", dim=32, space="l2", quantization_config=config)
+        index.add(rows)
+        assert ("of the true neighbors" in caplog.text) is is_warned

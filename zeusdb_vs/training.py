@@ -13,6 +13,8 @@ from zeusdb_vs.vectors import Vectors
 logger = logging.getLogger("zeusdb_vs")
 
 _TRAINING_REPORTS = 4
+_LEAST_KEPT = 0.3
+"""Share of true neighbors below which codes that are all there is tell next to nothing apart."""
 
 
 class Training(Linking):
@@ -43,6 +45,14 @@ class Training(Linking):
             self._put_in_place(vectors)
             seconds = time.perf_counter() - started
             logger.info("trained %s in %.1f s: %s", config.type, seconds, vectors.code_name)
+            if not config.keeps_originals and vectors.kept is not None and vectors.kept < _LEAST_KEPT:
+                logger.warning(
+                    "the codes of %s keep only %.0f %% of the true neighbors of this index's own vectors, which are "
+                    "dropped: take more subvectors, type 'int8' or storage_mode 'quantized_with_raw', and scale values "
+                    "whose squares are beyond float32",
+                    vectors.code_name,
+                    100 * vectors.kept,
+                )
         except BaseException:
             # Nothing is lost yet: the caller undoes what brought the training about.
             self._graph, self._vectors, self.calibration, self._calibrated_at, self._misfits = before
