@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from typing import Any, TypedDict
+from typing import Any, NoReturn, TypedDict
 
 import numpy as np
 from langchain_core.documents import Document
 from langchain_core.runnables import run_in_executor
 from numpy.typing import NDArray
 
-from langchain_zeusdb_vs.core import PARTS, StoreBase, as_document, as_id, check_count, check_ids
+from langchain_zeusdb_vs.core import (
+    PARTS,
+    StoreBase,
+    as_document,
+    as_id,
+    check_count,
+    check_ids,
+    refuse_unknown,
+)
 from langchain_zeusdb_vs.filters import Filter, check_filter, read_filter
 from zeusdb_vs import ConfigurationError
 
 _GET_PARTS = ("documents", "metadatas", "embeddings")
+_GET_OPTIONS = ("ids", "filter", "limit", "offset", "include", "strict")
+_FILTER_OPTIONS = ("filter", "strict")
 
 
 class Records(TypedDict, total=False):
@@ -50,6 +60,7 @@ class ReadingMixin(StoreBase):
         offset: int = 0,
         include: Iterable[str] = ("documents", "metadatas"),
         strict: bool = False,
+        **unknown: NoReturn,
     ) -> Records:
         """Return what is stored, without searching.
 
@@ -74,6 +85,7 @@ class ReadingMixin(StoreBase):
             ``{"ids": [...], "documents": [...], "metadatas": [...], "embeddings": [...]}``: parallel lists, in
             the order in which documents were added if no `ids` are given.
         """
+        refuse_unknown(unknown, _GET_OPTIONS, "get")
         self._check_open()
         wanted = [include] if isinstance(include, str) else list(include)
         for part in wanted:
@@ -117,14 +129,17 @@ class ReadingMixin(StoreBase):
         offset: int = 0,
         include: Iterable[str] = ("documents", "metadatas"),
         strict: bool = False,
+        **unknown: NoReturn,
     ) -> Records:
         """As `get`, without holding up the event loop."""
+        refuse_unknown(unknown, _GET_OPTIONS, "get")
         return await run_in_executor(
             None, self.get, ids, filter, limit=limit, offset=offset, include=include, strict=strict
         )
 
-    def count(self, filter: Filter | None = None, *, strict: bool = False) -> int:
+    def count(self, filter: Filter | None = None, *, strict: bool = False, **unknown: NoReturn) -> int:
         """Return how many documents match a filter; all of them without one. `strict` is `similarity_search`'s."""
+        refuse_unknown(unknown, _FILTER_OPTIONS, "count")
         self._check_open()
         condition = read_filter(filter)
         if self._index is None:
@@ -134,15 +149,19 @@ class ReadingMixin(StoreBase):
             return sum(1 for _ in self._matching(self._index, condition, strict=strict))
         return self._index.count(condition.tree, strict=strict)
 
-    async def acount(self, filter: Filter | None = None, *, strict: bool = False) -> int:
+    async def acount(self, filter: Filter | None = None, *, strict: bool = False, **unknown: NoReturn) -> int:
         """As `count`, without holding up the event loop."""
+        refuse_unknown(unknown, _FILTER_OPTIONS, "count")
         return await run_in_executor(None, self.count, filter, strict=strict)
 
-    def iterate(self, filter: Filter | None = None, *, strict: bool = False) -> Iterator[Document]:
+    def iterate(
+        self, filter: Filter | None = None, *, strict: bool = False, **unknown: NoReturn
+    ) -> Iterator[Document]:
         """Yield the documents that match a filter, in the order they were added, as they were at the start.
 
         Documents deleted meanwhile are left out. `strict` is that of `similarity_search`.
         """
+        refuse_unknown(unknown, _FILTER_OPTIONS, "iterate")
         self._check_open()
         condition = read_filter(filter)
         if self._index is None:
@@ -151,9 +170,10 @@ class ReadingMixin(StoreBase):
         return map(as_document, self._matching(self._index, condition, strict=strict))
 
     async def aiterate(
-        self, filter: Filter | None = None, *, strict: bool = False
+        self, filter: Filter | None = None, *, strict: bool = False, **unknown: NoReturn
     ) -> AsyncIterator[Document]:
         """As `iterate`, without holding up the event loop."""
+        refuse_unknown(unknown, _FILTER_OPTIONS, "iterate")
         documents = await run_in_executor(None, self.iterate, filter, strict=strict)
 
         def next_documents() -> list[Document]:

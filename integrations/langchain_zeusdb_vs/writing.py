@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 from langchain_core.documents import Document
@@ -26,6 +26,7 @@ from zeusdb_vs import ArgumentTypeError, ConfigurationError, FilterError, IdErro
 
 OnError = Literal["raise", "skip"]
 
+_UPDATE_OPTIONS = ("patch", "ids", "filter", "replace", "strict")
 _ADD_OPTIONS = ("texts", "metadatas", "ids", "batch_size", "on_error")
 
 
@@ -170,6 +171,7 @@ class WritingMixin(StoreBase):
         filter: Filter | None = None,
         replace: bool = False,
         strict: bool = False,
+        **unknown: NoReturn,
     ) -> int:
         """Set keys of the metadata of some documents; nothing is embedded, text and vector stay.
 
@@ -191,6 +193,7 @@ class WritingMixin(StoreBase):
         int
             Documents changed.
         """
+        refuse_unknown(unknown, _UPDATE_OPTIONS, "update_metadata")
         self._check_writable()
         if ids is None and filter is None:
             raise ConfigurationError("update_metadata needs ids= or filter=")
@@ -218,8 +221,10 @@ class WritingMixin(StoreBase):
         filter: Filter | None = None,
         replace: bool = False,
         strict: bool = False,
+        **unknown: NoReturn,
     ) -> int:
         """As `update_metadata`, without holding up the event loop."""
+        refuse_unknown(unknown, _UPDATE_OPTIONS, "update_metadata")
         return await run_in_executor(
             None, self.update_metadata, patch, ids, filter=filter, replace=replace, strict=strict
         )

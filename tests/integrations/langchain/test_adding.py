@@ -307,6 +307,20 @@ def test_unknown_arguments_name_the_nearest(store: ZeusDBVectorStore, call: str)
         store.add_texts(["a"], metadata=[{}])
 
 
+@pytest.mark.parametrize("call", ["get", "count", "iterate", "update_metadata"])
+async def test_unknown_arguments_of_reads_and_updates_name_the_nearest(
+    store: ZeusDBVectorStore, call: str
+) -> None:
+    store.add_texts(["a"])
+    given: list[Any] = [{"a": 1}, ["x"]] if call == "update_metadata" else []
+    wanted = "unknown argument 'filters'; did you mean 'filter'"
+    with pytest.raises(TypeError, match=wanted):
+        getattr(store, call)(*given, filters={"a": 1})
+    with pytest.raises(TypeError, match=wanted):
+        asked = getattr(store, f"a{call}")(*given, filters={"a": 1})
+        await (anext(asked) if call == "iterate" else asked)
+
+
 @pytest.mark.parametrize(
     ("call", "arguments", "error"),
     [
