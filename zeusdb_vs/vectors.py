@@ -236,12 +236,7 @@ class Vectors:
         slots = np.flatnonzero(live[: self.count])
         step = max(1, -(-len(slots) // config.max_training_vectors))
         sample = self._sample(slots[::step])
-        trained = Vectors(self.dim, self.metric)
-        trained.originals, trained.inverse_norms, trained.count = (
-            self.originals,
-            self.inverse_norms,
-            self.count,
-        )
+        trained = self.unquantized()
         trained.set_codec(self._trained_codec(config, sample, seed, report))
         trained.is_quantized = True
         trained.encode()
