@@ -6,7 +6,7 @@ import numpy as np
 
 from zeusdb_vs.kernels.compile import kernel
 from zeusdb_vs.kernels.distances import HALF_U4, HALF_U8, PLANE_STEP, row_address
-from zeusdb_vs.kernels.intrinsics import address_of, f32_at, load_f32, store_f32, u8_at
+from zeusdb_vs.kernels.intrinsics import address_of, f32_at, store_f32, u8_at
 from zeusdb_vs.kernels.layout import (
     CHUNK_SHIFT,
     CODE,
@@ -14,7 +14,6 @@ from zeusdb_vs.kernels.layout import (
     CODE_F32,
     CODE_MID,
     CODE_PADDED,
-    CODE_SIGNS,
     CODE_STEP,
     CODE_STRIDE,
     CODE_U4,
@@ -25,10 +24,8 @@ from zeusdb_vs.kernels.layout import (
     FORM,
     FORM_L2,
     LOW_CODES,
-    SPACE,
-    SPACE_COSINE,
 )
-from zeusdb_vs.kernels.rotation import rotate
+from zeusdb_vs.kernels.rotation import prepare_row
 
 _LARGEST = np.finfo(np.float32).max
 _MISFIT = np.float32(50)
@@ -72,24 +69,8 @@ def encode_rows(ix, rows, inverse_norms, first, count):
     values = np.empty(dim, np.float32)
     for i in range(count):
         slot = first + i
-        x = f32_at(rows + i * dim * 4, dim)
-        if ix[SPACE] == SPACE_COSINE:
-            scale = load_f32(inverse_norms + i * 4)
-            if scale == np.float32(0):  # a norm outside float32's comfort: see vectors.py
-                total = 0.0
-                for d in range(dim):
-                    total += np.float64(x[d]) * np.float64(x[d])
-                wide_scale = 1.0 / np.sqrt(total)
-                for d in range(dim):
-                    values[d] = np.float32(np.float64(x[d]) * wide_scale)
-            else:
-                for d in range(dim):
-                    values[d] = x[d] * scale
-        else:
-            for d in range(dim):
-                values[d] = x[d]
-        if ix[CODE_SIGNS] != 0:
-            rotate(address_of(values), ix[CODE_SIGNS], dim)
+        norm = inverse_norms + i * 4 if inverse_norms != 0 else np.int64(0)
+        prepare_row(ix, rows + i * dim * 4, norm, address_of(values))
         clipped = np.float32(0)
         for d in range(dim):
             excess = max(np.float32(0), abs(values[d] - mid[d]) - step[d] * fine * half)

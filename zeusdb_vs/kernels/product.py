@@ -44,7 +44,6 @@ from zeusdb_vs.kernels.layout import (
     CODE_CENTER,
     CODE_HEAD,
     CODE_ROWS,
-    CODE_SIGNS,
     CODE_STRIDE,
     CODE_TABLE,
     CODE_WIDTH,
@@ -55,7 +54,7 @@ from zeusdb_vs.kernels.layout import (
     MOST_FACTOR,
     QUERY_HEADER,
 )
-from zeusdb_vs.kernels.rotation import rotate
+from zeusdb_vs.kernels.rotation import prepare_row
 
 _LARGEST = np.finfo(np.float32).max
 _COMFORT = np.float32(1e37)
@@ -98,22 +97,8 @@ def encode_products(ix, rows, inverse_norms, first, count):
     decoded = np.empty(dim, np.float32)
     found = np.empty(_VALUES, np.float32)
     for i in range(count):
-        x = f32_at(rows + i * dim * 4, dim)
-        scale = np.float32(1)
-        if inverse_norms != 0:
-            scale = load_f32(inverse_norms + i * 4)
-        if scale == np.float32(0):  # a norm outside float32's comfort: see vectors.py
-            total = 0.0
-            for d in range(dim):
-                total += np.float64(x[d]) * np.float64(x[d])
-            wide_scale = 1.0 / np.sqrt(total)
-            for d in range(dim):
-                values[d] = np.float32(np.float64(x[d]) * wide_scale)
-        else:
-            for d in range(dim):
-                values[d] = x[d] * scale
-        if ix[CODE_SIGNS] != 0:
-            rotate(address_of(values), ix[CODE_SIGNS], dim)
+        norm = inverse_norms + i * 4 if inverse_norms != 0 else np.int64(0)
+        prepare_row(ix, rows + i * dim * 4, norm, address_of(values))
         for d in range(dim):
             values[d] -= center[d]
         slot = first + i

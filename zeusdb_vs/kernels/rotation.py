@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from zeusdb_vs.kernels.compile import inline_kernel, kernel
-from zeusdb_vs.kernels.intrinsics import f32_at
-from zeusdb_vs.kernels.layout import ROTATION_ROUNDS
+from zeusdb_vs.kernels.intrinsics import f32_at, load_f32
+from zeusdb_vs.kernels.layout import CODE_SIGNS, DIM, ROTATION_ROUNDS
 
 
 @inline_kernel
@@ -82,3 +82,32 @@ def unrotate_rows(rows, count, signs, dim):
     """Undo `rotate_rows` in place."""
     for i in range(count):
         unrotate(rows + i * dim * 4, signs, dim)
+
+
+@kernel
+def prepare_row(ix, row, inverse_norms, out):
+    """Write to `out` what is coded of an original: of unit length under cosine, and rotated where codes are.
+
+    Parameters
+    ----------
+    row : address of float32 (dim,), the original
+    inverse_norms : cosine: address of the row's float32 1 / norm, 0 for extreme norms (see vectors.py); else 0
+    """
+    dim = ix[DIM]
+    x = f32_at(row, dim)
+    values = f32_at(out, dim)
+    scale = np.float32(1)
+    if inverse_norms != 0:
+        scale = load_f32(inverse_norms)
+    if scale == np.float32(0):
+        total = 0.0
+        for d in range(dim):
+            total += np.float64(x[d]) * np.float64(x[d])
+        wide_scale = 1.0 / np.sqrt(total)
+        for d in range(dim):
+            values[d] = np.float32(np.float64(x[d]) * wide_scale)
+    else:
+        for d in range(dim):
+            values[d] = x[d] * scale
+    if ix[CODE_SIGNS] != 0:
+        rotate(out, ix[CODE_SIGNS], dim)
