@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from zeusdb_vs.arrays import checked_array
 from zeusdb_vs.errors import CorruptIndexError
 
+_ENCODED_BATCH = 4096
+"""Ids encoded at a time: a checkpoint beside adds leaves no holes in the heap the size of all ids."""
+
 
 class Ids:
     """Which record lives in which slot.
@@ -44,10 +47,16 @@ class Ids:
 
     def state(self) -> dict[str, Any]:
         """Return the names, all of them live, as UTF-8 bytes and the offset of each."""
-        encoded = [name.encode() for name in self.names]
-        offsets = np.zeros(len(encoded) + 1, np.int64)
-        np.cumsum([len(text) for text in encoded], out=offsets[1:])
-        return {"id_bytes": np.frombuffer(b"".join(encoded), np.uint8), "id_offsets": offsets}
+        pieces, lengths = [], np.empty(len(self.names), np.int64)
+        for start in range(0, len(self.names), _ENCODED_BATCH):
+            batch = self.names[start : start + _ENCODED_BATCH]
+            text = "".join(batch).encode()
+            sizes = map(len, batch) if text.isascii() else (len(name.encode()) for name in batch)
+            lengths[start : start + len(batch)] = np.fromiter(sizes, np.int64, len(batch))
+            pieces.append(text)
+        offsets = np.zeros(len(self.names) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        return {"id_bytes": np.frombuffer(b"".join(pieces), np.uint8), "id_offsets": offsets}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Ids:
