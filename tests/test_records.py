@@ -70,7 +70,7 @@ def test_document_comes_back_with_all_types(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "1", '{"a":1} ', '{"a":NaN}', '{"a":{"$date":"x"}}', "[" * 9999]
+    "text", ["", "{", "[]", "1", '{"a":1}{', '{"a":NaN}', '{"a":1e400}', '{"a":{"$date":"x"}}', "[" * 9999]
 )
 def test_damaged_document_is_refused_alone_and_among_others(text: str) -> None:
     with pytest.raises(CorruptIndexError) as alone:
@@ -181,7 +181,7 @@ def test_deepest_and_longest_documents_are_kept() -> None:
         "null",
         "[1]",
         '{"a":NaN}',
-        '{"a":1} ',
+        '{"a":1}]',
         '{"a":1',
         '{"a":{"$date":"x"}}',
         '{"a":{"$date":1}}',

@@ -10,12 +10,13 @@ mark has its key escaped.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from math import isfinite
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from zeusdb_vs.errors import CorruptIndexError, MetadataError
@@ -133,10 +134,10 @@ def decode_document(text: str) -> dict[str, Any]:
         The text is not one JSON object.
     """
     try:
-        document, end = (_scan_dates if _MARK in text else _scan)(text, 0)
-    except (StopIteration, ValueError, TypeError, RecursionError) as error:
+        document = _decode(text)
+    except (ValueError, TypeError, RecursionError) as error:
         raise CorruptIndexError(f"stored document is not JSON: {error!r} in {text[:60]!r}") from None
-    if end != len(text) or type(document) is not dict:
+    if type(document) is not dict:
         raise CorruptIndexError(f"stored document is not one JSON object: {text[:60]!r}")
     return document
 
@@ -150,18 +151,19 @@ def decode_documents(texts: Iterable[str | None]) -> list[dict[str, Any]]:
         A text is not one JSON object.
     """
     documents: list[dict[str, Any]] = []
-    scan, scan_dates, mark = _scan, _scan_dates, _MARK
+    decode, mark = _decode_json, _MARK
     for text in texts:
         if text is None:
             documents.append({})
             continue
         try:
-            document, end = (scan_dates if mark in text else scan)(text, 0)
-        except (StopIteration, ValueError, TypeError, RecursionError):
-            end = -1
-        if end != len(text) or type(document) is not dict:
-            document = decode_document(text)  # which says what is wrong
-        documents.append(document)
+            # As in `_decode`, whose frame would cost as much again.
+            document = decode(text if text.isascii() else text.encode())
+            if mark in text:
+                document = _restored(document)
+        except (ValueError, TypeError, RecursionError):
+            document = None
+        documents.append(document if type(document) is dict else decode_document(text))
     return documents
 
 
@@ -330,24 +332,33 @@ def _escaped(value: Any) -> Any:
     return [_escaped(item) for item in value] if isinstance(value, list) else value
 
 
-def _restore(document: dict[str, Any]) -> Any:
-    """Turn a mark back into its date; called by the decoder for each object, innermost first."""
-    if len(document) != 1:
-        return document
-    ((key, value),) = document.items()
-    if key == _DATETIME:
-        return datetime.fromisoformat(value)
-    if key == _DATE:
-        return date.fromisoformat(value)
-    return {key.removeprefix(_ESCAPE): value}
+_decode_json: Callable[[str | bytes], Any] = msgspec.json.Decoder().decode
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not allowed")
+def _decode(text: str) -> Any:
+    # Of a str that is not ASCII the decoder would ask for UTF-8, which the str then keeps for as long as it lives.
+    value = _decode_json(text if text.isascii() else text.encode())
+    return _restored(value) if _MARK in text else value
 
 
-# The C scanner itself: JSONDecoder.decode spends as long again in Python code around it.
-_scan = json.JSONDecoder(parse_constant=_refuse_constant).scan_once  # type: ignore[attr-defined]
-_scan_dates = json.JSONDecoder(  # type: ignore[attr-defined]
-    parse_constant=_refuse_constant, object_hook=_restore
-).scan_once
+def _restored(value: Any) -> Any:
+    """Turn marks back into dates and unescape keys; objects and lists are changed in place."""
+    if type(value) is dict and len(value) == 1:
+        ((key, item),) = value.items()
+        if key == _DATETIME:
+            return datetime.fromisoformat(item)
+        if key == _DATE:
+            return date.fromisoformat(item)
+        return {key.removeprefix(_ESCAPE): _restored(item)}
+    if type(value) is dict:
+        for key, item in value.items():
+            if type(item) in _NESTED:
+                value[key] = _restored(item)
+    elif type(value) is list:
+        for position, item in enumerate(value):
+            if type(item) in _NESTED:
+                value[position] = _restored(item)
+    return value
+
+
+_NESTED = (dict, list)
