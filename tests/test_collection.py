@@ -23,6 +23,7 @@ from zeusdb_vs.ids import Ids
 from zeusdb_vs.parts import CollectionConfig
 from zeusdb_vs.records import Records
 from zeusdb_vs.searching import search_many
+from zeusdb_vs.slot_table import SlotTable
 from zeusdb_vs.vectors import Vectors
 from zeusdb_vs.views import View
 
@@ -209,6 +210,10 @@ _INSIDE_ADD = [
     (Vectors, "append", True),
     (Ids, "append", False),
     (Ids, "append", True),
+    (Ids, "claim", True),
+    (SlotTable, "insert", True),
+    (SlotTable, "move", False),
+    (SlotTable, "move", True),
     (Records, "append", False),
     (Records, "append", True),
     (FieldIndexes, "append", False),

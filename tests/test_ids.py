@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,12 @@ _NAMES = st.lists(st.sampled_from("abcdefgh"), unique=True, max_size=6)
 
 def _live(ids: Ids) -> list[int]:
     return np.flatnonzero(ids.live[: len(ids.names)]).tolist()
+
+
+def _slots(ids: Ids) -> dict[str, int]:
+    slots = {ids.names[slot]: slot for slot in ids.slots.in_use().tolist()}
+    assert all(ids.slots.find(name) == slots.get(name, -1) for name in ids.names)
+    return slots
 
 
 @given(
@@ -39,10 +46,10 @@ def test_ids_agree_with_a_dict(steps: list[tuple[str, list[str], int]]) -> None:
             there = names[: claimed - first]
             assert replaced.tolist() == [right[name] for name in there if name in right]
             if action == "withdraw":
-                ids.withdraw(first, claimed, first + len(names))
+                ids.withdraw(first, first + len(names))
             else:
                 right.update(zip(names, range(first, claimed), strict=True))
-        assert ids.slots == right
+        assert _slots(ids) == right
         assert ids.live_count == len(right)
         assert _live(ids) == sorted(right.values())
 
@@ -50,9 +57,9 @@ def test_ids_agree_with_a_dict(steps: list[tuple[str, list[str], int]]) -> None:
 def test_names_are_not_found_before_they_are_claimed() -> None:
     ids = Ids.from_names(["a"])
     ids.append(["b", "c"])
-    assert ids.slots == {"a": 0}
+    assert _slots(ids) == {"a": 0}
     assert ids.claim(1, 2).tolist() == []
-    assert ids.slots == {"a": 0, "b": 1}
+    assert _slots(ids) == {"a": 0, "b": 1}
 
 
 def test_marks_that_readers_hold_never_change() -> None:
@@ -70,21 +77,50 @@ def test_replaced_slots_are_remembered_for_views_that_end_before_the_new_one() -
     for slot in (1, 2):
         ids.append(["a"])
         assert ids.claim(slot, slot + 1).tolist() == [slot - 1]
-    assert ids.slots["a"] == 2
+    assert ids.slots.find("a") == 2
     assert (ids.predecessors[2], ids.predecessors[1]) == (1, 0)
+
+
+@pytest.mark.parametrize("point", ["part", "table", "predecessors", "moved", "marked"])
+@pytest.mark.parametrize("count", [3, 200])
+def test_add_is_withdrawn_wherever_its_claim_was_interrupted(count: int, point: str) -> None:
+    before = [f"r{number}" for number in range(count)]
+    ids = Ids.from_names(before)
+    added = [f"r{number}" for number in range(count // 2, 2 * count)]
+    stop = count + len(added)
+    ids.append(added)
+    # The steps of a claim, up to the one that was the last.
+    if point == "marked":
+        ids.claim(count, stop)
+    else:
+        new, old = ids.slots.insert(count, stop - count if point == "part" else stop)
+        if point not in ("part", "table"):
+            ids.predecessors.update(zip(new.tolist(), old.tolist(), strict=True))
+        if point == "moved":
+            ids.slots.move(old, new)
+    ids.withdraw(count, stop)
+    assert _slots(ids) == {name: slot for slot, name in enumerate(before)}
+    assert _live(ids) == list(range(count)) and ids.live_count == count
 
 
 def test_marks_grow_with_the_names() -> None:
     ids = Ids.from_names([str(number) for number in range(1000)])
     assert len(ids.live) >= 1000 and ids.live_count == 1000
-    assert ids.memory_bytes() > 1000
+
+
+@pytest.mark.parametrize(("letter", "least"), [("x", 64), ("é", 96), ("✓", 112)])
+def test_memory_is_near_what_an_id_takes(letter: str, least: int) -> None:
+    names = [f"{number:06}{letter * 7}" for number in range(20_000)]
+    assert sys.getsizeof(names[0]) in range(least - 15, least + 1)
+    ids = Ids.from_names(names)
+    assert least + 8 + 6 <= ids.memory_bytes() / 20_000 <= least + 9 + 10 + 2
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20), unique=True))
 def test_state_goes_there_and_back(names: list[str]) -> None:
     back = Ids.from_state(Ids.from_names(names).state())
     assert back.names == names
-    assert back.slots == {name: slot for slot, name in enumerate(names)}
+    assert _slots(back) == {name: slot for slot, name in enumerate(names)}
     assert back.live_count == len(names)
 
 

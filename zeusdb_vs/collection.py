@@ -104,7 +104,7 @@ class Collection(Upkeep):
             self._ids.append([""] * missing)
         if len(self._records) < stop:
             self._records.append_empty(stop - len(self._records))
-        self._ids.withdraw(first, claimed, stop)
+        self._ids.withdraw(first, stop)
         dead = np.arange(first, stop, dtype=np.int32)
         self._records.forget(dead.astype(np.int64))
         self._fields.forget(dead[dead < len(self._fields)])

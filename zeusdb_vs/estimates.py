@@ -16,8 +16,8 @@ from zeusdb_vs.quantization_config import QuantizationConfig, read_quantization
 _MIB = 1 << 20
 _LEAST_DIM_CODED = 48
 _SMALLEST_GRAPH = 4096
-_ID_OVERHEAD_BYTES = 137
-"""Of an id in memory: the str, its place in a list and in a dict, an int, a mark."""
+_ID_OVERHEAD_BYTES = 75
+"""Of an id in memory: the str, its place in a list and in a hash table, a mark."""
 _ID_OFFSET_BYTES = 8
 _WORKING_SETS, _MARK_BYTES, _BUFFER_BYTES = 4, 2.5, 100_000
 """Working memory of a build on two threads, which stays for later searches: marks of a slot, and buffers."""

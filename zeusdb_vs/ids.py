@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from zeusdb_vs.arrays import checked_array
 from zeusdb_vs.errors import CorruptIndexError
+from zeusdb_vs.slot_table import SlotTable
 
 _ENCODED_BATCH = 4096
 """Ids encoded at a time: a checkpoint beside adds leaves no holes in the heap the size of all ids."""
@@ -22,7 +24,7 @@ class Ids:
     Attributes
     ----------
     names : list of the id of every slot, dead ones included; only ever appended to
-    slots : dict from id to the slot of its live record
+    slots : table from id to the slot of its live record
     live : bool (capacity,); False marks removed slots. Replaced, never changed, where a published slot dies
     live_count : live slots
     """
@@ -31,7 +33,7 @@ class Ids:
 
     def __init__(self) -> None:
         self.names: list[str] = []
-        self.slots: dict[str, int] = {}
+        self.slots = SlotTable(self.names)
         self.live: NDArray[np.bool_] = np.ones(64, np.bool_)
         self.live_count = 0
         # New slot -> the slot it replaced. A reader whose view ends before the new slot still finds the old record.
@@ -83,8 +85,9 @@ class Ids:
                 names = [data[start:stop].decode() for start, stop in pairwise(cuts)]
         except UnicodeDecodeError as error:
             raise CorruptIndexError(f"mappings.bin: an id is not UTF-8 ({error})") from None
-        ids = cls.from_names(names)
-        if len(ids.slots) != len(names):
+        ids = cls()
+        ids.append(names)
+        if len(ids.claim(0, len(names))):
             raise CorruptIndexError("mappings.bin: an id stands twice")
         return ids
 
@@ -99,53 +102,50 @@ class Ids:
 
     def claim(self, start: int, stop: int) -> NDArray[np.int32]:
         """Let the ids of slots `start .. stop` lead to them; returns the slots whose records they replace."""
-        names = self.names[start:stop]
-        slots = self.slots
-        replaced: list[int] = []
-        if slots and not slots.keys().isdisjoint(names):
-            for slot, name in enumerate(names, start):
-                old = slots.get(name)
-                if old is not None:
-                    replaced.append(old)
-                    self.predecessors[slot] = old
-        slots.update(zip(names, range(start, stop), strict=True))
+        new, dead = self.slots.insert(start, stop)
         self.live_count += stop - start
-        dead = np.array(replaced, np.int32)
-        self._mark(dead, False)
+        # Before ids lead to the new slots, from where readers of older views follow them back.
+        self.predecessors.update(zip(new.tolist(), dead.tolist(), strict=True))
+        if len(new):
+            self.slots.move(dead, new)
+        self._bury(dead)
         return dead
 
     def remove(self, dead: NDArray[np.int32]) -> None:
         """Forget live slots."""
-        for slot in dead.tolist():
-            del self.slots[self.names[slot]]
-        self._mark(dead, False)
+        self.slots.remove(dead)
+        self._bury(dead)
 
-    def withdraw(self, start: int, claimed: int, stop: int) -> None:
-        """Undo an add: slots `start .. stop` die, of which those below `claimed` had been claimed."""
-        for slot in range(start, claimed):
-            name = self.names[slot]
-            old = self.predecessors.pop(slot, None)
-            if old is None:
-                del self.slots[name]
-            else:
-                self.slots[name] = old
-                self._mark(np.array([old], np.int32), True)
-        self._mark(np.arange(start, claimed, dtype=np.int32), False)
+    def withdraw(self, start: int, stop: int) -> None:
+        """Undo an add, wherever it was interrupted: slots `start .. stop` die, what they replaced lives again."""
+        added = np.arange(start, stop, dtype=np.int32)
+        # They stay among the predecessors, for readers who meet one of the slots right now; it is not used again.
+        old = np.array([self.predecessors.get(slot, -1) for slot in range(start, stop)], np.int32)
+        is_new = old < 0
+        self.slots.move(added[~is_new], old[~is_new])
+        self.slots.remove(added[is_new])
         live = self.live.copy()
-        live[claimed:stop] = False
-        self.live = live
+        live[added] = False
+        live[old[~is_new]] = True
+        self.live, self.live_count = live, int(np.count_nonzero(live[:stop]))
 
-    def _mark(self, slots: NDArray[np.int32], live: bool) -> None:
+    def _bury(self, slots: NDArray[np.int32]) -> None:
         if len(slots):
             marks = self.live.copy()  # views hold the old one
-            marks[slots] = live
+            marks[slots] = False
             self.live = marks
-            self.live_count += len(slots) if live else -len(slots)
+            self.live_count -= len(slots)
 
     def memory_bytes(self) -> int:
-        """Estimate of the bytes of names, dict and marks."""
+        """Estimate of the bytes of names, table, marks and predecessors."""
         count = len(self.names)
         sample = self.names[:: max(1, count // 256)]
-        text = sum(49 + len(name.encode("utf-8", "replace")) for name in sample) / max(1, len(sample))
-        # A list entry, the string, a dict entry at its usual load, an int.
-        return int(count * (8 + text) + len(self.slots) * (50 + 28)) + self.live.nbytes
+        text = sum(_allocated(name) for name in sample) / max(1, len(sample))
+        names = sys.getsizeof(self.names) + int(count * text)
+        replaced = sys.getsizeof(self.predecessors) + 2 * _allocated(1 << 30) * len(self.predecessors)
+        return names + self.slots.memory_bytes + self.live.nbytes + replaced
+
+
+def _allocated(value: object) -> int:
+    """Return the bytes that a str or an int takes of the heap, which gives multiples of 16."""
+    return -(-sys.getsizeof(value) // 16) * 16

@@ -193,7 +193,7 @@ class View:
 
     def find(self, id: str) -> int:
         """Return the slot of a record, -1 where there is none."""
-        slot = self._ids.slots.get(id, -1)
+        slot = self._ids.slots.find(id)
         while slot >= self.n:  # replaced since this view was taken: the record it had then
             slot = self._ids.predecessors.get(slot, -1)
         if slot >= 0 and self.live is not None and not self.live[slot]:
