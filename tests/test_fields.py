@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import threading
 import tracemalloc
@@ -415,6 +416,37 @@ def test_text_in_any_letter_case_matches_as_python_lowers_it():
             for operator, operand in (("text_match_insensitive", needle), ("ilike", f"%{needle}")):
                 plan = ("is", "t", operator, operand, "metadata", "never")
                 assert view.evaluate(tree_of(plan), len(records)).tolist() == expected(plan, records)
+
+
+@given(
+    st.lists(st.text("abé", max_size=6), max_size=200, unique=True),
+    st.lists(st.text("abé", min_size=1, max_size=3), min_size=1, max_size=4),
+    st.tuples(st.booleans(), st.booleans()),
+)
+def test_strings_are_scanned_as_an_expression_finds_them(texts, literals, is_open):
+    strings = sorted(text.encode() for text in texts)
+    packed = blobs.Blobs.build(strings)
+    pieces = [literal.encode() for literal in literals]
+    pieces = [b""] * is_open[0] + pieces + [b""] * is_open[1]
+    wanted = re.compile(b".*".join(pieces))
+    assert packed.holding_in_order(pieces).tolist() == [bool(wanted.fullmatch(text)) for text in strings]
+    assert packed.containing(pieces[-1]).tolist() == [pieces[-1] in text for text in strings]
+    for low, high in ((0, len(strings)), (len(strings) // 3, len(strings) // 2)):
+        assert packed.between(low, high).to_list() == strings[low:high]
+
+
+def test_pieces_with_holes_are_found_as_an_expression_finds_them():
+    strings = sorted(b"%d" % number * 40 for number in range(1000))
+    packed = blobs.Blobs.build(strings)
+    hole = [ord("1"), None, ord("3")]
+    for pieces, expression in (
+        ([hole, b""], rb"1.3.*"),
+        ([b"", hole, b"77", b""], rb".*1.3.*77.*"),
+        ([[None] * 40], rb".{40}"),
+        ([b"", [None] * 100, b"9"], rb".*.{100}.*9"),
+    ):
+        wanted = re.compile(expression)
+        assert packed.holding_in_order(pieces).tolist() == [bool(wanted.fullmatch(text)) for text in strings]
 
 
 def test_no_character_beyond_the_case_tables_has_a_case():

@@ -89,7 +89,7 @@ class Selection:
             for low, high, found in self._parts:
                 if found.dtype == np.bool_:
                     mask[low:high] = found
-                else:
+                elif len(found):
                     mask[low:high][found] = True
             mask.flags.writeable = False
             self._mask = mask

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,15 @@ _CASED_CODES = 0x1F000
 _SPECIAL = 0xFFFFFFFF
 _PIECE = 1 << 15
 """Characters lowered at once: few enough to stay in a core's cache."""
+_MAPPED_BYTES = 1 << 23
+_MAPPED_SHARE = 64
+"""A number for each of so many bytes is made where one byte in so many is asked for; else these are looked up."""
+_SAMPLE_BYTES = 4096
+"""Bytes by which it is judged which ones are rare."""
 
 IntArray = NDArray[np.integer[Any]]
+Piece: TypeAlias = "Sequence[int | None]"
+"""Bytes that stand together; None is any one byte."""
 
 
 class Blobs:
@@ -105,32 +112,74 @@ class Blobs:
 
     def containing(self, needle: bytes) -> NDArray[np.bool_]:
         """Return for each string whether it contains the needle, shape (n,)."""
-        found = np.zeros(len(self), np.bool_)
         if not needle:
-            return ~found
-        positions = _positions(self.data, needle)
-        owners = np.searchsorted(self.offsets[1:], positions, side="right")
-        inside = positions + len(needle) <= self.offsets[owners + 1]
+            return np.ones(len(self), np.bool_)
+        return self._holding(_positions(self.data, needle), len(needle))
+
+    def _holding(self, positions: NDArray[np.intp], length: int) -> NDArray[np.bool_]:
+        """Return which strings wholly hold one of the runs of bytes that begin at ascending positions."""
+        found = np.zeros(len(self), np.bool_)
+        owners = self._owners(positions)
+        inside = positions + length <= self.offsets[owners + 1]
         found[owners[inside]] = True
         return found
 
+    def _owners(self, positions: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return in which string each of some ascending positions in the data lies."""
+        if len(self.data) <= min(_MAPPED_BYTES, _MAPPED_SHARE * len(positions)):
+            by_byte = np.repeat(np.arange(len(self), dtype=np.int32), np.diff(self.offsets))
+            return by_byte[positions].astype(np.intp)
+        return np.searchsorted(self.offsets[1:], positions, side="right")
+
     def starting_with(self, prefix: bytes) -> NDArray[np.bool_]:
         """Return for each string whether it starts with the prefix, shape (n,), in any order."""
-        return self._holding(prefix, self.offsets[:-1].astype(np.int64))
+        return self.holding_in_order([prefix, b""])
 
     def ending_with(self, suffix: bytes) -> NDArray[np.bool_]:
         """Return for each string whether it ends with the suffix, shape (n,)."""
-        return self._holding(suffix, self.offsets[1:].astype(np.int64) - len(suffix))
+        return self.holding_in_order([b"", suffix])
 
-    def _holding(self, piece: bytes, places: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return for each string whether a piece lies in it, at the place given for it."""
-        chosen = np.flatnonzero((places >= self.offsets[:-1]) & (places + len(piece) <= self.offsets[1:]))
+    def holding_in_order(self, pieces: Sequence[Piece]) -> NDArray[np.bool_]:
+        """Return which strings begin with the first piece, end with the last and hold those between, shape (n,).
+
+        Parameters
+        ----------
+        pieces : sequence of Piece
+            They follow one another without overlap, with anything between them; one alone is the whole string.
+            Only the first and the last may be empty.
+        """
         text = np.frombuffer(self.data, np.uint8)
-        for shift, byte in enumerate(piece):
-            chosen = chosen[text[places[chosen] + shift] == byte]
-        found = np.zeros(len(self), np.bool_)
-        found[chosen] = True
-        return found
+        starts, ends = self.offsets[:-1].astype(np.int64), self.offsets[1:].astype(np.int64)
+        first, *between = pieces
+        last = between.pop() if between else b""
+        compare = np.equal if len(pieces) == 1 else np.greater_equal
+        chosen = np.flatnonzero(compare(ends - starts, sum(map(len, pieces))))
+        if first:
+            chosen = chosen[_matching_at(text, starts[chosen], first)]
+        if last:
+            chosen = chosen[_matching_at(text, ends[chosen] - len(last), last)]
+        nowhere = len(text) + 1
+        low = np.full(len(self), nowhere)
+        low[chosen] = starts[chosen] + len(first)
+        high = ends - len(last)
+        for piece in between:
+            if all(byte is None for byte in piece):
+                low = low + len(piece)
+                continue
+            positions = _positions(self.data, piece)
+            owners = self._owners(positions)
+            fits = (positions >= low[owners]) & (positions + len(piece) <= high[owners])
+            positions, owners = positions[fits], owners[fits]
+            # The leftmost place of each piece leaves the most room for those after it.
+            leftmost = np.diff(owners, prepend=-1) > 0
+            low = np.full(len(self), nowhere)
+            low[owners[leftmost]] = positions[leftmost] + len(piece)
+        return low <= high
+
+    def between(self, low: int, high: int) -> Blobs:
+        """Return a range of these strings."""
+        offsets = self.offsets[low : high + 1]
+        return Blobs(self.data[offsets.item(0) : offsets.item(-1)], offsets - offsets[0])
 
     def lowered(self) -> Blobs:
         """Return these strings as `str.lower` has them, in the same places, so no longer ascending."""
@@ -218,19 +267,37 @@ def _utf8_width(character: str) -> int:
     return len(character.encode("utf-8", "surrogatepass"))
 
 
-def _positions(data: bytes, needle: bytes) -> NDArray[np.intp]:
-    """Return where a needle of at least one byte begins in the data, ascending."""
+def _positions(data: bytes, piece: Piece) -> NDArray[np.intp]:
+    """Return where a piece begins in the data, ascending; at least one byte of it is known."""
     text = np.frombuffer(data, np.uint8)
-    last = len(text) - len(needle) + 1
+    last = len(text) - len(piece) + 1
     if last <= 0:
         return np.empty(0, np.intp)
-    # Two bytes at once leave few candidates; the rest is checked on those.
-    hits = text[:last] == needle[0]
-    if len(needle) > 1:
-        hits &= text[1 : last + 1] == needle[1]
+    known = [(shift, byte) for shift, byte in enumerate(piece) if byte is not None]
+    # The two rarest bytes leave few candidates; the rest is checked on those.
+    counts = {byte: data.count(byte, 0, _SAMPLE_BYTES) for byte in {byte for _, byte in known}}
+    (shift, byte), *others = sorted(known, key=lambda pair: counts[pair[1]])
+    hits = text[shift : shift + last] == byte
+    if others:
+        shift, byte = others.pop(0)
+        hits &= text[shift : shift + last] == byte
     positions = np.flatnonzero(hits)
-    for shift in range(2, len(needle)):
+    for shift, byte in others:
         if not len(positions):
             break
-        positions = positions[text[positions + shift] == needle[shift]]
+        positions = positions[text[shift:].take(positions) == byte]
     return positions
+
+
+def _matching_at(text: NDArray[np.uint8], places: NDArray[np.int64], piece: Piece) -> NDArray[np.intp]:
+    """Return which of the places a piece lies at, all of it within the text."""
+    chosen = np.arange(len(places))
+    for shift, byte in enumerate(piece):
+        if not len(places):
+            break
+        if byte is None:
+            continue
+        same = text[shift:].take(places) == byte
+        if not same.all():
+            chosen, places = chosen[same], places[same]
+    return chosen

@@ -163,12 +163,24 @@ class Column:
             return _coded(self.codes, chosen, len(self.terms))
         if isinstance(chosen, list):
             return self._posted_ranges(chosen)
-        flags = chosen if self.starts is None else np.repeat(chosen, np.diff(self.starts))
-        return self._gathered([self._order[flags]])
+        if self.starts is None:
+            return self._gathered([self._order[chosen]])
+        terms = np.flatnonzero(chosen)
+        if self._is_few(len(terms)):
+            firsts = self.starts[terms].astype(np.int64)
+            counts = self.starts[terms + 1] - firsts
+            shifts = np.repeat(firsts + counts - np.cumsum(counts), counts)
+            return self._gathered([self._order[shifts + np.arange(len(shifts))]])
+        return self._gathered([self._order[np.repeat(chosen, np.diff(self.starts))]])
 
     def _posted_ranges(self, chosen: list[tuple[int, int]]) -> Matches:
         order, starts = self._order, self.starts
         spans = chosen if starts is None else [(starts.item(low), starts.item(high)) for low, high in chosen]
+        if len(chosen) == 1 and chosen[0][1] - chosen[0][0] == 1:
+            low, high = spans[0]
+            if self._is_few(high - low):
+                # Those of one term ascend as they lie there.
+                return order[low:high]
         total = sum(high - low for low, high in spans)
         if 2 * total > len(order) and len(order) == self.size:
             mask = np.ones(self.size, np.bool_)
@@ -176,13 +188,6 @@ class Column:
             for low, high in zip(edges[::2], edges[1::2], strict=True):
                 mask[order[low:high]] = False
             return mask
-        if (
-            len(spans) == 1
-            and starts is not None
-            and chosen[0][1] - chosen[0][0] == 1
-            and self._is_few(total)
-        ):
-            return order[spans[0][0] : spans[0][1]]
         return self._gathered([order[low:high] for low, high in spans])
 
     def _gathered(self, parts: list[Records]) -> Matches:

@@ -195,12 +195,12 @@ class _Equal(Matcher):
         return union(parts, len(field.terms))
 
     def _choose_kind(self, terms: Terms, kind: Kind, keys: Sequence[Any]) -> Choice:
-        low, high = terms.range_of(kind)
-        if low == high:
-            return []
         if len(keys) == 1:
             at = terms.find(kind, keys[0])
             return [(at, at + 1)] if at >= 0 else []
+        low, high = terms.range_of(kind)
+        if low == high:
+            return []
         held = terms.keys[kind]
         if isinstance(held, np.ndarray):
             wanted = np.asarray(keys, np.float64 if kind is Kind.FLOAT else np.int64)
@@ -468,12 +468,13 @@ def _regex(pattern: str) -> _Text:
     return _Text(search, lambda blobs: blobs.matching(search))
 
 
-def _like(pattern: str, starting: Callable[[str], _Text]) -> _Text:
+def _like(pattern: str, *, is_ordered: bool) -> _Text:
+    """Return the test of a LIKE pattern; `is_ordered` says whether the strings that are scanned ascend."""
     tokens = _like_tokens(pattern)
     literals = [token for token in tokens if token]
     wildcards = "".join("_" if token == "" else "%" if token is None else "x" for token in tokens)
     if wildcards == "x%":
-        return starting(literals[0])
+        return (_starting if is_ordered else _starting_unordered)(literals[0])
     if wildcards == "%x":
         return _ending(literals[0])
     if wildcards == "%x%":
@@ -481,7 +482,6 @@ def _like(pattern: str, starting: Callable[[str], _Text]) -> _Text:
     matches = re.compile(
         "".join(".*" if t is None else "." if t == "" else re.escape(t) for t in tokens), re.DOTALL
     )
-    keys = [literal.encode("utf-8", "surrogatepass") for literal in literals]
     as_bytes = re.compile(
         b"".join(
             b".*"
@@ -493,24 +493,27 @@ def _like(pattern: str, starting: Callable[[str], _Text]) -> _Text:
         ),
         re.DOTALL,
     )
+    exact = _pieces(tokens)
+    loose = _pieces([token or None for token in tokens])
+    prefix = (literals[0] if wildcards.startswith("x") else "").encode("utf-8", "surrogatepass")
 
     def scan(blobs: Blobs) -> NDArray[np.bool_]:
-        # What stands for itself leaves few for the pattern.
-        candidates = np.ones(len(blobs), np.bool_)
-        if wildcards.endswith("x"):
-            candidates &= blobs.ending_with(keys[-1])
-        if wildcards.startswith("x"):
-            candidates &= blobs.starting_with(keys[0])
-        rarest = max(keys, key=len, default=b"")
-        if len(rarest) > 2:
-            candidates &= blobs.containing(rarest)
-        return blobs.full_matching(as_bytes, candidates)
+        if "" in tokens and not blobs.data.isascii():
+            # One character is several bytes there: the rest of the pattern leaves few for the expression.
+            return blobs.full_matching(as_bytes, blobs.holding_in_order(loose))
+        return blobs.holding_in_order(exact)
 
-    return _Text(matches.fullmatch, scan)
+    def scan_ordered(blobs: Blobs) -> NDArray[np.bool_]:
+        low, high = blobs.prefix_range(prefix)
+        found = np.zeros(len(blobs), np.bool_)
+        found[low:high] = scan(blobs.between(low, high))
+        return found
+
+    return _Text(matches.fullmatch, scan_ordered if is_ordered and prefix else scan)
 
 
 def _ilike(pattern: str) -> _Text:
-    lowered = _like(pattern.lower(), _starting_unordered)
+    lowered = _like(pattern.lower(), is_ordered=False)
     return _Text(lambda text: lowered.holds(text.lower()), lambda blobs: lowered.scan(blobs.lowered()))
 
 
@@ -537,6 +540,21 @@ def _like_tokens(pattern: str) -> list[str | None]:
     if literal:
         tokens.append(literal)
     return tokens
+
+
+def _pieces(tokens: Sequence[str | None]) -> list[list[int | None]]:
+    """Split a LIKE pattern where any run may stand, into bytes; None is any one byte."""
+    pieces: list[list[int | None]] = [[]]
+    before: str | None = ""
+    for token in tokens:
+        if token:
+            pieces[-1] += token.encode("utf-8", "surrogatepass")
+        elif token == "":
+            pieces[-1].append(None)
+        elif before is not None:
+            pieces.append([])
+        before = token
+    return pieces
 
 
 # ---------------------------------------------------------------------------------------------- preparation
@@ -573,7 +591,7 @@ def _prepare(op: Op, operand: Any, missing: MissingRule) -> Matcher:
 _TEXT_OPS: Mapping[Op, Callable[[str], Matcher]] = {
     Op.STARTSWITH: _starting,
     Op.ENDSWITH: _ending,
-    Op.LIKE: lambda pattern: _like(pattern, _starting),
+    Op.LIKE: lambda pattern: _like(pattern, is_ordered=True),
     Op.ILIKE: _ilike,
     Op.TEXT_MATCH: _containing,
     Op.TEXT_MATCH_INSENSITIVE: _containing_insensitive,

@@ -218,14 +218,15 @@ class Segment:
         column = self.column(comparisons[0])
         if column is None:
             return self._match_scarce(comparisons[0], matchers, missing, every)
-        size = len(column.terms)
         chosen = matchers[0].choose(column)
-        for matcher in matchers[1:]:
-            other = matcher.choose(column)
-            chosen = intersection(chosen, other, size) if every else union((chosen, other), size)
-        if not missing:
-            return column.records_of(chosen)
-        return _negate(column.records_of(complement(chosen, size)), self.size)
+        if len(matchers) > 1 or missing:
+            size = len(column.terms)
+            for matcher in matchers[1:]:
+                other = matcher.choose(column)
+                chosen = intersection(chosen, other, size) if every else union((chosen, other), size)
+            if missing:
+                return _negate(column.records_of(complement(chosen, size)), self.size)
+        return column.records_of(chosen)
 
     def _match_scarce(
         self, comparison: Comparison, matchers: list[Matcher], missing: bool, every: bool
