@@ -7,7 +7,17 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from benchmarks.engines import ENGINES, OURS, title_of
-from benchmarks.goals import FILTER_WORKLOADS, Goal, evaluate, ratio, series_of
+from benchmarks.goals import (
+    FIELDS_OF_JSON,
+    FILTER_WORKLOADS,
+    TEXT_NS,
+    Goal,
+    a_value_ns,
+    evaluate,
+    mask_limits_us,
+    ratio,
+    series_of,
+)
 from benchmarks.measure import median
 from benchmarks.quantized_report import quantization
 from benchmarks.tables import table, times, title_and_queries
@@ -204,17 +214,64 @@ def _masks(result: Any) -> Iterator[str]:
     ours = result["engines"].get(OURS)
     if not ours:
         yield "== filters by themselves: no figures"
-        return
+    else:
+        rows = [
+            [kind, f"{figures['matches']:,}", f"{figures['us']['p50']:,.1f}", f"{figures['us']['p99']:,.1f}"]
+            for kind, figures in ours["filters"].items()
+        ]
+        title = f"count(filter), ten fields, none declared: {title_and_queries(result['dataset'])}"
+        yield from table(f"{title}, us", ["", "matches", "median", "p99"], rows)
+        plain, full, first = ours["add_cpu_s"], ours["add_with_metadata_cpu_s"], ours["first_filter_cpu_s"]
+        yield f"   bulk add {plain:.2f} CPU s, with ten fields {full:.2f}, of which first filter {first:.2f}"
+        parts = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in ours["memory_bytes"].items())
+        yield f"   memory MB: {parts}; metadata as JSON {ours['metadata_json_bytes'] / 1e6:.1f}"
+    for size in result.get("sizes", {}).values():
+        yield from _masks_over(size)
+
+
+def _masks_over(size: Any) -> Iterator[str]:
+    masks, memory = size["masks"], size["memory"]
+
+    def row(kind: str, figures: Any, *rest: str) -> list[str]:
+        mask, count = figures["mask_us"], figures["count_us"]
+        times_us = (mask["p50"], mask["p99"], count["p50"])
+        return [kind, f"{figures['matches']:,}", *(f"{each:,.1f}" for each in times_us), *rest]
+
+    head = ["", "matches", "mask us", "p99", "count() us"]
     rows = [
-        [kind, f"{figures['matches']:,}", f"{figures['us']['p50']:,.1f}", f"{figures['us']['p99']:,.1f}"]
-        for kind, figures in ours["filters"].items()
+        row(kind, figures, "none" if limit_us is None else f"<= {limit_us:,.0f} us")
+        for group, limit_us in mask_limits_us(masks["rows"]).items()
+        for kind, figures in masks[group].items()
     ]
-    title = f"filters by themselves, ten fields, none declared: {title_and_queries(result['dataset'])}"
-    yield from table(f"{title}, us", ["", "matches", "median", "p99"], rows)
-    plain, full, first = ours["add_cpu_s"], ours["add_with_metadata_cpu_s"], ours["first_filter_cpu_s"]
-    yield f"   bulk add {plain:.2f} CPU s, with ten fields {full:.2f}, of which first filter {first:.2f}"
-    parts = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in ours["memory_bytes"].items())
-    yield f"   memory MB: {parts}; metadata as JSON {ours['metadata_json_bytes'] / 1e6:.1f}"
+    yield ""
+    yield from table(
+        f"masks over {masks['rows']:,} records, nothing searched", [*head, "goal for a mask"], rows
+    )
+    rows = [
+        row(
+            f"{field} {kind}",
+            figures,
+            f"{a_value_ns(figures, asked['distinct']):,.1f}",
+            f"<= {TEXT_NS:.0f} ns",
+            f"{a_value_ns(figures, asked['held']):,.1f}",
+        )
+        for field, asked in masks["texts"].items()
+        for kind, figures in asked["kinds"].items()
+    ]
+    yield ""
+    head += ["ns a distinct value", "goal", "a value of a segment"]
+    yield from table(f"masks of text over {masks['rows']:,} records", head, rows)
+    for field, asked in masks["texts"].items():
+        yield f"   {field}: {asked['distinct']:,} distinct values, {asked['held']:,} in the segments together"
+    growth = memory["growth_bytes"]
+    resident = (
+        "not told here" if growth is None else f"{growth / 1e6:.1f} ({growth / memory['json_bytes']:.1%})"
+    )
+    yield (
+        f"   field indexes of {memory['rows']:,} records, MB ({memory['json_bytes'] / 1e6:.1f} as JSON):"
+        f" resident growth {resident}, by memory() {memory['said_bytes'] / 1e6:.1f};"
+        f" goal <= {FIELDS_OF_JSON:.0%}; {masks['rows']:,} records added in {masks['add_wall_s']:.1f} s"
+    )
 
 
 def _adds(result: Any) -> Iterator[str]:

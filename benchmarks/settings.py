@@ -38,7 +38,7 @@ SECTION_DATASETS: dict[str, tuple[str, ...]] = {
     "memory": DATASETS,
     "filter": ("text",),
     "quantization": ("text",),
-    "masks": ("text", "mixture"),
+    "masks": ("text",),
     "adds": ("text",),
     "overhead": ("text",),
     "writer": ("text",),
@@ -61,6 +61,8 @@ class Scale:
     efs : the grid of ef_search
     filter_efs : the grid for the peers' filtered search; ours runs at its default
     fetches : quantized search: candidates rescored per hit
+    mask_rows : numbers of records that masks of filters are built over
+    mask_calls : filters of each kind that are timed there
     overhead_calls, adds, starts : calls, single adds and fresh processes measured
     memory_datasets : where resident growth is measured by a build of its own
     """
@@ -77,6 +79,8 @@ class Scale:
     efs: tuple[int, ...]
     filter_efs: tuple[int, ...]
     fetches: tuple[int, ...]
+    mask_rows: tuple[int, ...]
+    mask_calls: int
     overhead_calls: int
     adds: int
     starts: int
@@ -99,6 +103,8 @@ FULL = Scale(
     efs=(10, 16, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512, 768),
     filter_efs=(32, 64, 128, 256, 512),
     fetches=(2, 4, 8, 16, 32),
+    mask_rows=(100_000, 1_000_000),
+    mask_calls=40,
     overhead_calls=10_000,
     adds=500,
     starts=5,
@@ -119,6 +125,8 @@ QUICK = Scale(
     efs=(10, 24, 48, 96, 192, 384),
     filter_efs=(64, 256),
     fetches=(4, 16),
+    mask_rows=(20_000,),
+    mask_calls=10,
     overhead_calls=1_000,
     adds=60,
     starts=1,
