@@ -137,7 +137,7 @@ def plan(
     distance_ns = _WALK_NS + _WALK_NS_PER_BYTE * row_bytes
     row_ns, byte_ns = (_PLAIN_NS, _PLAIN_NS_PER_BYTE) if is_plain else (_SCAN_NS, _SCAN_NS_PER_BYTE)
     scan_ns = _SCAN_START_NS + matches * (row_ns + byte_ns * row_bytes)
-    filtered_ns = (_START_DISTANCES + _DISTANCES_PER_EF * max(found, depth) / share) * distance_ns
+    filtered_ns = (_START_DISTANCES + _DISTANCES_PER_EF * found / share) * distance_ns
     two_hop_ns = (_START_DISTANCES + _DISTANCES_PER_EF * pool) * distance_ns + pool * (
         1 + _LOOKS_PER_EF * (1 - share)
     ) * _LOOK_NS

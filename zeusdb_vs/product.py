@@ -44,9 +44,9 @@ def product_row_bytes(subvectors: int, bits: int, *, is_l2: bool) -> int:
 
 
 def product_table_bytes(dim: int, bits: int) -> tuple[int, int]:
-    """Return the bytes that centroids take on disk, and in memory with the tables made of them."""
+    """Return the bytes that centroids take on disk, and about those in memory with the tables made of them."""
     centroids = 4 * dim << bits
-    return centroids, centroids + 2 * 4 * 256 * dim
+    return centroids, centroids + (2 * 4 + 2) * 256 * dim
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,8 @@ class ProductCodec:
     center : float32 (dim,): what vectors are taken relative to
     is_l2 : whether rows keep their squared lengths, as FORM_L2 wants them
     signs : float32 (2, dim) of -1 and 1: what is coded is the vector rotated by them; None where it is not rotated
-    table, rows : what kernels read of a byte's values, see CODE_TABLE and CODE_ROWS in `kernels/layout.py`
+    table, rows, grid, middle, step : what kernels read of a byte's values, see CODE_TABLE, CODE_ROWS, CODE_GRID,
+        CODE_MID and CODE_STEP in `kernels/layout.py`
     """
 
     bits: int
@@ -70,7 +71,10 @@ class ProductCodec:
     signs: NDArray[np.float32] | None = None
     table: NDArray[np.float32] = field(init=False, repr=False, compare=False)
     rows: NDArray[np.float32] = field(init=False, repr=False, compare=False)
-    _addresses: tuple[int, int, int, int] = field(init=False, repr=False, compare=False)
+    grid: NDArray[np.int16] = field(init=False, repr=False, compare=False)
+    middle: NDArray[np.float32] = field(init=False, repr=False, compare=False)
+    step: NDArray[np.float32] = field(init=False, repr=False, compare=False)
+    _addresses: tuple[tuple[int, int], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         subvector = np.arange(self.subvectors)
@@ -82,12 +86,33 @@ class ProductCodec:
         padded = np.zeros((self.code_bytes * self.byte_width, 256), np.float32)
         padded[: self.dim] = table
         rows = padded.reshape(self.code_bytes, self.byte_width, 256).transpose(0, 2, 1).copy()
-        object.__setattr__(self, "table", table)
-        object.__setattr__(self, "rows", rows)
+        low, high = (edge(table, axis=1).astype(np.float64) for edge in (np.min, np.max))
+        middle, step = (low + high) / 2, (high - low) / (2 * layout.MOST_GRID)
+        steps = np.rint((table - middle[:, None]) / np.where(step > 0, step, 1)[:, None])
+        padded[: self.dim] = np.clip(steps, -layout.MOST_GRID, layout.MOST_GRID)
+        grid = np.zeros((self.code_bytes, -(-self.byte_width // 4) * 4, 256), np.int16)
+        grid[:, : self.byte_width] = padded.reshape(self.code_bytes, self.byte_width, 256)
+        parts = {
+            "table": table,
+            "rows": rows,
+            "grid": grid,
+            "middle": middle.astype(np.float32),
+            "step": step.astype(np.float32),
+        }
+        for name, part in parts.items():
+            object.__setattr__(self, name, part)
         # Looked up once: a descriptor is made for every publication.
-        signs = 0 if self.signs is None else int(self.signs.ctypes.data)
-        arrays = (self.center, table, rows)
-        object.__setattr__(self, "_addresses", (*(int(array.ctypes.data) for array in arrays), signs))
+        arrays: dict[int, NDArray[Any] | None] = {
+            layout.CODE_CENTER: self.center,
+            layout.CODE_TABLE: self.table,
+            layout.CODE_ROWS: self.rows,
+            layout.CODE_GRID: self.grid,
+            layout.CODE_MID: self.middle,
+            layout.CODE_STEP: self.step,
+            layout.CODE_SIGNS: self.signs,
+        }
+        addresses = tuple((at, int(array.ctypes.data)) for at, array in arrays.items() if array is not None)
+        object.__setattr__(self, "_addresses", addresses)
 
     @property
     def dim(self) -> int:
@@ -137,7 +162,7 @@ class ProductCodec:
     @property
     def memory_bytes(self) -> int:
         """Bytes of the quantizer itself."""
-        arrays = (self.centroids, self.center, self.table, self.rows, self.signs)
+        arrays = (self.centroids, self.center, self.table, self.rows, self.grid, self.signs)
         return sum(array.nbytes for array in arrays if array is not None)
 
     @property
@@ -204,9 +229,9 @@ class ProductCodec:
     def describe(self, ix: NDArray[np.int64]) -> None:
         """Write what kernels need to know of the codes into a descriptor, but for where they are."""
         ix[layout.CODE] = layout.CODE_PQ
-        ix[layout.CODE_CENTER], ix[layout.CODE_TABLE], ix[layout.CODE_ROWS], ix[layout.CODE_SIGNS] = (
-            self._addresses
-        )
+        ix[layout.CODE_SIGNS] = 0
+        for at, address in self._addresses:
+            ix[at] = address
         ix[layout.CODE_WIDTH] = self.byte_width
         ix[layout.CODE_BYTES] = self.code_bytes
         ix[layout.CODE_HEAD] = self.head_bytes

@@ -30,7 +30,7 @@ _FEWEST_QUERIES = 40
 _ENOUGH_RECALL = 0.99
 _PEER_TARGET = 0.95
 _OWN_EFS: tuple[int | None, ...] = (None, 64, 96, 192, 384)
-_OWN_FILTERED_EFS: tuple[int | None, ...] = (None, 16, 32, 48)
+_OWN_FILTERED_EFS: tuple[int | None, ...] = (None, 14, 18, 24, 32)
 _REPEATS = 3
 
 

@@ -26,7 +26,6 @@ from zeusdb_vs.kernels.compile import inline_kernel, kernel
 from zeusdb_vs.kernels.intrinsics import (
     address_of,
     f32_at,
-    f32_of_bits,
     load_f32,
     load_i32,
     load_i64,
@@ -42,8 +41,11 @@ from zeusdb_vs.kernels.layout import (
     CHUNK_SHIFT,
     CODE_BYTES,
     CODE_CENTER,
+    CODE_GRID,
     CODE_HEAD,
+    CODE_MID,
     CODE_ROWS,
+    CODE_STEP,
     CODE_STRIDE,
     CODE_TABLE,
     CODE_WIDTH,
@@ -52,6 +54,7 @@ from zeusdb_vs.kernels.layout import (
     FORM,
     FORM_L2,
     MOST_FACTOR,
+    MOST_GRID,
     QUERY_HEADER,
 )
 from zeusdb_vs.kernels.rotation import prepare_row
@@ -60,9 +63,10 @@ _LARGEST = np.finfo(np.float32).max
 _COMFORT = np.float32(1e37)
 """Query forms whose numbers go beyond this could make infinities of them, and of two infinities a NaN."""
 _VALUES = 256
-_MOST_ENTRY = 65535
+_MOST_GRID = np.float32(MOST_GRID)
+_MOST_ENTRY = 65534
+"""One less than fits: sums of the greatest may come out a little greater."""
 _MOST_SUM = (1 << 31) - 1
-_MAGNITUDE = np.int32(0x7FFFFFFF)
 
 
 @inline_kernel
@@ -134,54 +138,58 @@ def encode_products(ix, rows, inverse_norms, first, count):
             store_f32(row + 4, np.float32(squared if squared <= _LARGEST else _LARGEST))
 
 
+@inline_kernel
+def _four_columns(grid, weights):
+    """Four columns of 256 of a grid, and their weights."""
+    return (
+        u8_at(grid, 4 * _VALUES * 2).view(np.int16),
+        load_f32(weights),
+        load_f32(weights + 4),
+        load_f32(weights + 8),
+        load_f32(weights + 12),
+    )
+
+
 # The passes of `prepare_tables` over a byte's 256 values: each vectorises by itself, and not as part of the whole.
 
 
 @kernel
-def _sum_values(table, weights, width, out):
-    """Write to float32 (256,) at `out` the inner product of `width` weights with each value of a byte."""
-    total = f32_at(out, _VALUES)
+def _add_four(grid, weights, sums):
+    """Add to float32 (256,) at `sums` four columns by their weights."""
+    total = f32_at(sums, _VALUES)
+    column, a, b, c, d = _four_columns(grid, weights)
     for v in range(_VALUES):
-        total[v] = np.float32(0)
-    for d in range(width):
-        weight = load_f32(weights + d * 4)
-        column = f32_at(table + d * _VALUES * 4, _VALUES)
-        for v in range(_VALUES):
-            total[v] += weight * column[v]
-
-
-@inline_kernel
-def _sortable(bits):
-    """Turn the bits of a float32 into an int32 that compares like it, and back."""
-    return np.int32(bits ^ np.int32(np.int32(bits >> 31) & _MAGNITUDE))
+        total[v] += (
+            a * np.float32(column[v])
+            + b * np.float32(column[v + 256])
+            + c * np.float32(column[v + 512])
+            + d * np.float32(column[v + 768])
+        )
 
 
 @kernel
-def _range_of_values(values):
-    """Least and largest of float32 (256,) at an address, NaN where there is one."""
-    # As integers: a minimum of floats cannot be vectorised, since NaN forbids it.
-    bits = f32_at(values, _VALUES).view(np.int32)
-    low = _MAGNITUDE
-    high = np.int32(-_MAGNITUDE)
-    for v in range(_VALUES):
-        here = _sortable(bits[v])
-        low = min(low, here)
-        high = max(high, here)
-    return f32_of_bits(np.int64(_sortable(low))), f32_of_bits(np.int64(_sortable(high)))
-
-
-@kernel
-def _narrow_values(values, low, inverse, out):
-    """Round float32 (256,) at an address to uint16 steps above `low`."""
-    wide = f32_at(values, _VALUES)
+def _write_four(grid, weights, sums, start, out):
+    """Write to uint16 (256,) at `out` `start`, float32 (256,) at `sums` and four columns by their weights, rounded."""
+    total = f32_at(sums, _VALUES)
     entries = u8_at(out, 2 * _VALUES).view(np.uint16)
+    column, a, b, c, d = _four_columns(grid, weights)
+    start += np.float32(0.5)
     for v in range(_VALUES):
-        entries[v] = np.uint16(np.int32((wide[v] - low) * inverse + np.float32(0.5)))
+        wide = total[v] + (
+            a * np.float32(column[v])
+            + b * np.float32(column[v + 256])
+            + c * np.float32(column[v + 512])
+            + d * np.float32(column[v + 768])
+        )
+        entries[v] = np.uint16(np.int32(wide + start))
 
 
 @kernel
 def prepare_tables(ix, query, out):
     """Write to `out` the form in which a query is compared with code rows.
+
+    How far the entries of a byte can lie apart is taken from what its dimensions range over, not from the entries: a
+    second pass over them would cost as much as the first, and saves half a step of 65,535.
 
     Parameters
     ----------
@@ -193,9 +201,13 @@ def prepare_tables(ix, query, out):
     size = ix[CODE_BYTES]
     q = f32_at(query, dim)
     center = f32_at(ix[CODE_CENTER], dim)
-    weights = np.empty(dim, np.float32)
-    sums = np.empty(size * _VALUES, np.float32)
-    lowest = np.empty(size, np.float32)
+    middle = f32_at(ix[CODE_MID], dim)
+    step = f32_at(ix[CODE_STEP], dim)
+    # A byte's columns are padded to fours, with a grid of 0: the weights behind the byte's own count nothing there.
+    columns = (width + 3) & ~3
+    weights = np.zeros(size * width + columns, np.float32)
+    reach = np.empty(size, np.float32)  # of a byte: half of how far its entries can lie apart
+    sums = np.zeros(_VALUES, np.float32)
     base = np.float32(0)
     if ix[FORM] == FORM_L2:
         for d in range(dim):
@@ -208,39 +220,44 @@ def prepare_tables(ix, query, out):
             base -= q[d] * center[d]
         base += np.float32(1)
     offset = np.float32(0)
-    span = np.float32(0)
     extreme = abs(base)
+    for d in range(dim):
+        offset += weights[d] * middle[d]
+        extreme += abs(weights[d] * middle[d])
+        weights[d] *= step[d]
+    most_reach = np.float32(0)
     for b in range(size):
-        start = b * width
-        values = address_of(sums) + b * _VALUES * 4
-        _sum_values(
-            ix[CODE_TABLE] + start * _VALUES * 4,
-            address_of(weights) + start * 4,
-            min(width, dim - start),
-            values,
-        )
-        low, high = _range_of_values(values)
-        lowest[b] = low
-        offset += low
-        span = max(span, high - low)
-        extreme += abs(low) + abs(high)
-    most = np.float32(min(_MOST_ENTRY, _MOST_SUM // size))
-    alpha = span / most
+        total = np.float32(0)
+        for d in range(b * width, (b + 1) * width):
+            total += abs(weights[d])
+        reach[b] = total * _MOST_GRID
+        offset -= reach[b]
+        extreme += np.float32(2) * reach[b]
+        most_reach = max(most_reach, reach[b])
+    alpha = np.float32(2) * most_reach / np.float32(min(_MOST_ENTRY, _MOST_SUM // size))
     inverse = np.float32(1) / alpha if alpha > np.float32(0) else np.float32(0)
-    is_usable = np.isfinite(inverse) and extreme < _COMFORT
-    if not is_usable:  # every row is as far away as every other
+    if not (np.isfinite(inverse) and extreme < _COMFORT):  # every row is as far away as every other
         base = np.float32(0)
         alpha = np.float32(0)
         offset = np.float32(0)
+        inverse = np.float32(0)
+        weights[:] = 0
+        reach[:] = 0
     store_f32(out, base)
     store_f32(out + 4, alpha)
     store_f32(out + 8, offset)
+    for d in range(dim):
+        weights[d] *= inverse
     for b in range(size):
+        own = address_of(weights) + b * width * 4
+        grid = ix[CODE_GRID] + b * columns * _VALUES * 2
+        if columns > 4:
+            sums[:] = 0
+        for d in range(0, columns - 4, 4):
+            _add_four(grid + d * _VALUES * 2, own + d * 4, address_of(sums))
+        last = columns - 4
         entries = out + QUERY_HEADER + b * _VALUES * 2
-        if is_usable:
-            _narrow_values(address_of(sums) + b * _VALUES * 4, lowest[b], inverse, entries)
-        else:
-            u8_at(entries, 2 * _VALUES)[:] = 0
+        _write_four(grid + last * _VALUES * 2, own + last * 4, address_of(sums), reach[b] * inverse, entries)
 
 
 @inline_kernel

@@ -224,18 +224,18 @@ def start_walk(ix, scratch, form, entry):
 
 
 @inline_kernel
-def _gather_hop(ix, scratch, level, ef, keep, mask, mode):
+def _gather_hop(ix, scratch, level, ef, mask, mode):
     """Expand the nearest unexpanded slot of the pool: collect and prefetch its unvisited neighbours.
 
     Returns how many there are, or -1 when the walk is over.
     """
     pool = scratch[POOL]
-    limit = min(scratch[WALK_SIZE], ef)
+    limit = scratch[WALK_SIZE] if mode == WALK_FILTERED else min(scratch[WALK_SIZE], ef)
     cursor = scratch[WALK_CURSOR]
     width = links_width(ix, level)
     furthest = _NO_KEY
-    if mode == WALK_FILTERED and scratch[WALK_MATCHES] == keep:
-        furthest = load_i64(scratch[MATCHES] + (keep - 1) * 8)
+    if mode == WALK_FILTERED and scratch[WALK_MATCHES] >= ef:
+        furthest = load_i64(scratch[MATCHES] + (ef - 1) * 8)
     count = np.int64(-1)
     while cursor < limit:
         key = load_i64(pool + cursor * 8)
@@ -268,7 +268,7 @@ def _match(scratch, key, keep, mask):
 
 
 @inline_kernel
-def _absorb_hop(ix, scratch, level, count, capacity, keep, mask, mode):
+def _absorb_hop(ix, scratch, level, count, ef, capacity, keep, mask, mode):
     """Bring the `count` slots of a gathered hop into the pool by their distances."""
     pool = scratch[POOL]
     slots = scratch[HOP_SLOTS]
@@ -291,6 +291,8 @@ def _absorb_hop(ix, scratch, level, count, capacity, keep, mask, mode):
         key = load_i64(keys + i * 8)
         if mode == WALK_FILTERED:
             _match(scratch, key, keep, mask)
+            if scratch[WALK_MATCHES] >= ef and key > load_i64(scratch[MATCHES] + (ef - 1) * 8):
+                continue  # the walk ends before it
         place = insert_key(pool, size, capacity, key)
         if place < 0:
             continue
@@ -313,7 +315,7 @@ def _begin(ix, scratch, level, ef, keep, mask, mode):
         scratch[WALK_MATCHES] = 0
         for i in range(scratch[WALK_SIZE]):
             _match(scratch, load_i64(scratch[POOL] + i * 8), keep, mask)
-    count = _gather_hop(ix, scratch, level, ef, keep, mask, mode)
+    count = _gather_hop(ix, scratch, level, ef, mask, mode)
     # With fewer neighbours than the graph's M what matches falls apart here: it is too little, or keeps away from the
     # query.
     if mode == WALK_TWO_HOP and count < ix[UPPER_WIDTH]:
@@ -332,13 +334,13 @@ def walk(ix, scratch, partner, lanes, level, ef, capacity, keep, mask, mode, bud
     ----------
     scratch, partner : each with its query form and its pool of WALK_SIZE visited start points
     lanes : 1 or 2; with 1 `partner` is not touched
-    ef : pool positions that are expanded
+    ef : pool positions that are expanded; WALK_FILTERED: matching slots to find
     capacity : pool positions that are kept, >= ef
-    keep : WALK_FILTERED: matching slots to find
+    keep : WALK_FILTERED: matching slots to gather, >= ef
     mask : address of uint8 per slot, 1 where it matches; 0 with WALK_ALL
     mode : WALK_ALL ends when none of the nearest `ef` of the pool is unexpanded.
         WALK_FILTERED walks over all slots and gathers those that match in MATCHES; it ends when every slot nearer
-        than the furthest of `keep` matches is expanded, so it goes as far as the filter is sparse around the query.
+        than the `ef`-th match is expanded, so it goes as far as the filter is sparse around the query.
         WALK_TWO_HOP lets only matching slots into the pool, and looks through the others to the rows behind them.
     budget : distances after which a lane gives up: its WALK_SIZE becomes -1, as where a two-hop walk finds too little
         around its beginning
@@ -351,14 +353,14 @@ def walk(ix, scratch, partner, lanes, level, ef, capacity, keep, mask, mode, bud
         other = _begin(ix, partner, level, ef, keep, mask, mode)
     while mine >= 0 or other >= 0:
         if mine >= 0:
-            _absorb_hop(ix, scratch, level, mine, capacity, keep, mask, mode)
-            mine = _gather_hop(ix, scratch, level, ef, keep, mask, mode)
+            _absorb_hop(ix, scratch, level, mine, ef, capacity, keep, mask, mode)
+            mine = _gather_hop(ix, scratch, level, ef, mask, mode)
             if scratch[WALK_COMPUTED] > budget:
                 scratch[WALK_SIZE] = -1
                 mine = np.int64(-1)
         if other >= 0:
-            _absorb_hop(ix, partner, level, other, capacity, keep, mask, mode)
-            other = _gather_hop(ix, partner, level, ef, keep, mask, mode)
+            _absorb_hop(ix, partner, level, other, ef, capacity, keep, mask, mode)
+            other = _gather_hop(ix, partner, level, ef, mask, mode)
             if partner[WALK_COMPUTED] > budget:
                 partner[WALK_SIZE] = -1
                 other = np.int64(-1)
@@ -459,13 +461,13 @@ def _start_query(ix, scratch, query):
 
 
 @inline_kernel
-def _is_cut_short(ix, scratch, capacity, keep):
+def _is_cut_short(ix, scratch, ef, capacity):
     """Whether the pool of a filtered walk was too small: nearer matches may lie behind slots that fell out of it."""
     if scratch[WALK_SIZE] < capacity or capacity >= ix[N]:
         return False
-    if scratch[WALK_MATCHES] < keep:
+    if scratch[WALK_MATCHES] < ef:
         return True
-    furthest = load_i64(scratch[MATCHES] + (keep - 1) * 8)
+    furthest = load_i64(scratch[MATCHES] + (ef - 1) * 8)
     return load_i64(scratch[POOL] + (capacity - 1) * 8) < furthest
 
 
@@ -500,7 +502,6 @@ def search_graph(
     if count > 1:
         partner[COUNT_DISTANCES] = 0
         partner[COUNT_HOPS] = 0
-    expanded = capacity if mode == WALK_FILTERED else np.int64(ef)
     keep = max(np.int64(ef), np.int64(depth), np.int64(k))
     status = np.int64(0)
     i = np.int64(0)
@@ -516,7 +517,7 @@ def search_graph(
                 lanes = np.int64(2)
             else:
                 status += 4 * (i + 1)
-        walk(ix, scratch, partner, lanes, np.int64(0), expanded, capacity, keep, mask, mode, budget)
+        walk(ix, scratch, partner, lanes, np.int64(0), np.int64(ef), capacity, keep, mask, mode, budget)
         for lane in range(lanes):
             block = scratch if lane == 0 else partner
             if block[WALK_SIZE] < 0:
@@ -524,7 +525,7 @@ def search_graph(
                 break
             pool, size = block[POOL], block[WALK_SIZE]
             if mode == WALK_FILTERED:
-                if _is_cut_short(ix, block, capacity, keep):
+                if _is_cut_short(ix, block, np.int64(ef), capacity):
                     status = np.int64(3 + 4 * (i + lane))
                     break
                 pool, size = block[MATCHES], block[WALK_MATCHES]
