@@ -169,19 +169,24 @@ def _add_four(grid, weights, sums):
 
 @kernel
 def _write_four(grid, weights, sums, start, out):
-    """Write to uint16 (256,) at `out` `start`, float32 (256,) at `sums` and four columns by their weights, rounded."""
-    total = f32_at(sums, _VALUES)
+    """Write to uint16 (256,) at `out` `start`, four columns by their weights and, but for 0, the float32 at `sums`."""
     entries = u8_at(out, 2 * _VALUES).view(np.uint16)
     column, a, b, c, d = _four_columns(grid, weights)
-    start += np.float32(0.5)
-    for v in range(_VALUES):
-        wide = total[v] + (
-            a * np.float32(column[v])
-            + b * np.float32(column[v + 256])
-            + c * np.float32(column[v + 512])
-            + d * np.float32(column[v + 768])
-        )
-        entries[v] = np.uint16(np.int32(wide + start))
+    start += np.float32(0.5)  # rounds
+    if sums == 0:
+        for v in range(_VALUES):
+            wide = (
+                a * np.float32(column[v])
+                + b * np.float32(column[v + 256])
+                + c * np.float32(column[v + 512])
+                + d * np.float32(column[v + 768])
+            )
+            entries[v] = np.uint16(np.int32(wide + start))
+    else:
+        _add_four(grid, weights, sums)
+        total = f32_at(sums, _VALUES)
+        for v in range(_VALUES):
+            entries[v] = np.uint16(np.int32(total[v] + start))
 
 
 @kernel
@@ -207,7 +212,7 @@ def prepare_tables(ix, query, out):
     columns = (width + 3) & ~3
     weights = np.zeros(size * width + columns, np.float32)
     reach = np.empty(size, np.float32)  # of a byte: half of how far its entries can lie apart
-    sums = np.zeros(_VALUES, np.float32)
+    sums = np.empty(_VALUES, np.float32)
     base = np.float32(0)
     if ix[FORM] == FORM_L2:
         for d in range(dim):
@@ -221,18 +226,20 @@ def prepare_tables(ix, query, out):
         base += np.float32(1)
     offset = np.float32(0)
     extreme = abs(base)
+    total = np.float32(0)
     for d in range(dim):
         offset += weights[d] * middle[d]
         extreme += abs(weights[d] * middle[d])
         weights[d] *= step[d]
+        total += abs(weights[d])
+    offset -= total * _MOST_GRID
+    extreme += np.float32(2) * total * _MOST_GRID
     most_reach = np.float32(0)
     for b in range(size):
         total = np.float32(0)
         for d in range(b * width, (b + 1) * width):
             total += abs(weights[d])
         reach[b] = total * _MOST_GRID
-        offset -= reach[b]
-        extreme += np.float32(2) * reach[b]
         most_reach = max(most_reach, reach[b])
     alpha = np.float32(2) * most_reach / np.float32(min(_MOST_ENTRY, _MOST_SUM // size))
     inverse = np.float32(1) / alpha if alpha > np.float32(0) else np.float32(0)
@@ -251,13 +258,15 @@ def prepare_tables(ix, query, out):
     for b in range(size):
         own = address_of(weights) + b * width * 4
         grid = ix[CODE_GRID] + b * columns * _VALUES * 2
+        partial = np.int64(0)
         if columns > 4:
             sums[:] = 0
+            partial = address_of(sums)
         for d in range(0, columns - 4, 4):
-            _add_four(grid + d * _VALUES * 2, own + d * 4, address_of(sums))
+            _add_four(grid + d * _VALUES * 2, own + d * 4, partial)
         last = columns - 4
         entries = out + QUERY_HEADER + b * _VALUES * 2
-        _write_four(grid + last * _VALUES * 2, own + last * 4, address_of(sums), reach[b] * inverse, entries)
+        _write_four(grid + last * _VALUES * 2, own + last * 4, partial, reach[b] * inverse, entries)
 
 
 @inline_kernel
