@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 import time
 import traceback
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from benchmarks import truth
-from benchmarks.datasets import DataSet
+from benchmarks.datasets import REPOSITORY, DataSet
 from benchmarks.engines import ENGINES, Engine
 from benchmarks.engines.base import Condition, ids_of
 from benchmarks.measure import Point, Stopwatch, loops_for
@@ -112,3 +114,31 @@ def measure_point(
 
 def loops_of(job: Job, pass_s: float) -> int:
     return loops_for(job.scale.pass_s, pass_s)
+
+
+def in_a_process(module: str, order: dict[str, Any], place: Path) -> Result:
+    """Run a module of the benchmarks in a process of its own, and return what it writes as JSON.
+
+    Parameters
+    ----------
+    module
+        Its name, such as ``"footprint"``: it is given the path of its order.
+    order
+        What it is asked for; ``"out"`` is added, where it writes its answer.
+    place
+        Path, without an ending, of the files of both.
+    """
+    order_path, out = (place.with_name(f"{place.name}.{end}") for end in ("order", "out"))
+    order_path.write_text(json.dumps({**order, "out": str(out)}), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{module}", str(order_path)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        raise RuntimeError(said[-1] if said else f"exit {done.returncode}")
+    reading: Result = json.loads(out.read_text(encoding="utf-8"))
+    return reading

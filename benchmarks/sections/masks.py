@@ -8,18 +8,13 @@ is one filter over and over. Then masks over many records and the memory of thei
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
-from typing import Any
 
 from benchmarks import metadata
-from benchmarks.datasets import REPOSITORY
 from benchmarks.engines import OURS
 from benchmarks.measure import Stopwatch, percentiles, time_each_us
 from benchmarks.metadata import Filter
-from benchmarks.sections.common import Job, Result
+from benchmarks.sections.common import Job, Result, in_a_process
 
 _VARIATIONS = 60
 _ASKED = ("equality, 1 %", "membership, 3 of 100", "range, half", "five conditions", "array contains")
@@ -74,22 +69,6 @@ def _measure_fields(job: Job, rows: int) -> Result:
     figures: Result = {}
     for what in ("memory", "masks"):
         job.say(f"{what} of the fields of {rows:,} records")
-        figures[what] = _in_a_process(job, {"what": what, "rows": rows, "calls": job.scale.mask_calls})
+        order = {"what": what, "rows": rows, "calls": job.scale.mask_calls}
+        figures[what] = in_a_process("fieldmasks", order, job.folder / "fieldmasks")
     return figures
-
-
-def _in_a_process(job: Job, order: dict[str, Any]) -> Result:
-    order_path, out = (job.folder / f"fieldmasks.{end}" for end in ("order", "out"))
-    order_path.write_text(json.dumps({**order, "out": str(out)}), encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.fieldmasks", str(order_path)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        said = done.stderr.strip().splitlines()
-        raise RuntimeError(said[-1] if said else f"exit {done.returncode}")
-    reading: Result = json.loads(out.read_text(encoding="utf-8"))
-    return reading

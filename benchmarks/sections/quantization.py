@@ -6,20 +6,16 @@ then taken up in this one process, on one core, and searched in turn.
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
-import sys
 import time
 from typing import Any
 
 from benchmarks import truth
-from benchmarks.datasets import REPOSITORY
 from benchmarks.engines import VARIANTS
 from benchmarks.engines.base import Call, ids_of
 from benchmarks.engines.quantized import Effort, Variant
 from benchmarks.measure import Point, median, qps_at, time_pass
-from benchmarks.sections.common import RUN_IN_CALLS, Job, Result, loops_of
+from benchmarks.sections.common import RUN_IN_CALLS, Job, Result, in_a_process, loops_of
 from benchmarks.settings import QUANTIZED_TARGETS, TRAINING_SIZE
 
 # Beyond this there is no target left to interpolate; and what two settings did not raise by this, none will.
@@ -80,7 +76,7 @@ def _build(job: Job, names: list[str]) -> dict[str, list[Result]]:
 
 
 def _build_once(job: Job, name: str) -> Result:
-    place, order_path, out = (job.indexes / f"{name}.{end}" for end in ("index", "order", "out"))
+    place = job.indexes / f"{name}.index"
     if place.is_dir():
         shutil.rmtree(place)
     place.unlink(missing_ok=True)
@@ -90,21 +86,8 @@ def _build_once(job: Job, name: str) -> Result:
         "space": job.data.space,
         "place": str(place),
         "training_size": _training_size(job),
-        "out": str(out),
     }
-    order_path.write_text(json.dumps(order), encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.footprint", str(order_path)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        said = done.stderr.strip().splitlines()
-        raise RuntimeError(said[-1] if said else f"exit {done.returncode}")
-    reading: Result = json.loads(out.read_text(encoding="utf-8"))
-    return reading
+    return in_a_process("footprint", order, job.indexes / name)
 
 
 def _costs(every: list[Result]) -> Result:
