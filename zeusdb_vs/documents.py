@@ -333,6 +333,7 @@ def _escaped(value: Any) -> Any:
 
 
 _decode_json: Callable[[str | bytes], Any] = msgspec.json.Decoder().decode
+_NESTED = (dict, list)
 
 
 def _decode(text: str) -> Any:
@@ -359,6 +360,3 @@ def _restored(value: Any) -> Any:
             if type(item) in _NESTED:
                 value[position] = _restored(item)
     return value
-
-
-_NESTED = (dict, list)

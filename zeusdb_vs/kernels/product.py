@@ -193,8 +193,8 @@ def _write_four(grid, weights, sums, start, out):
 def prepare_tables(ix, query, out):
     """Write to `out` the form in which a query is compared with code rows.
 
-    How far the entries of a byte can lie apart is taken from what its dimensions range over, not from the entries: a
-    second pass over them would cost as much as the first, and saves half a step of 65,535.
+    How far the entries of a byte can lie apart is bounded by what its dimensions range over, and not found among the
+    entries: that would take a second pass over them, for steps that are a little finer.
 
     Parameters
     ----------
