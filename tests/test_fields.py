@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from zeusdb_vs import fields as fields_module
 from zeusdb_vs.errors import CorruptIndexError, FilterError
 from zeusdb_vs.fields import FieldIndexes
-from zeusdb_vs.filtering import blobs
+from zeusdb_vs.filtering import blobs, columns, terms
 from zeusdb_vs.filtering import segments as segments_module
 from zeusdb_vs.filters import And, Comparison, Filter, Not, Or, field, filter_from_json, parse_filter
 
@@ -74,6 +74,8 @@ def small_parts(monkeypatch):
     monkeypatch.setattr(segments_module, "SCARCE_SHARE", 4)
     for name, size in (("TAIL_ROWS", 4), ("FOLD_ROWS", 6), ("MAX_SIZE", 12), ("MAX_CHANGED", 2)):
         monkeypatch.setattr(fields_module, name, size)
+    monkeypatch.setattr(columns, "NARROW_SIZE", 5)
+    monkeypatch.setattr(terms, "_PIECE", 2)
 
 
 # ------------------------------------------------------------------------------------ against the oracle
@@ -286,6 +288,33 @@ def test_thousands_of_records_added_in_odd_batches_match_the_oracle():
     assert len(indexes) == 5000
     for plan in PLANS:
         assert found(indexes, tree_of(plan), 5000) == expected(plan, records), plan
+
+
+def test_segment_of_more_records_than_two_bytes_number_matches_plain_python_before_and_after_saving():
+    count = 72_000
+    records = [
+        {"name": f"n{i}", "kind": i % 3, "word": f"word {i * 7919 % 40_000}", "tags": [i, i % 5]}
+        for i in range(count)
+    ]
+    indexes = FieldIndexes()
+    for low in range(0, count, 9_000):
+        part = records[low : low + 9_000]
+        indexes.append(low, [(record, None) for record in part], len(part))
+    state = indexes.state()
+    assert max(segment.size for segment in indexes.view().segments) > 65_536
+    loaded = FieldIndexes.from_state(state, count)
+    cases = [
+        (field("name") == "n69999", [69_999]),
+        (field("kind") == 2, [i for i in range(count) if i % 3 == 2]),
+        (field("word") == "word 0", [i for i in range(count) if i * 7919 % 40_000 == 0]),
+        (field("word").endswith("77"), [i for i in range(count) if str(i * 7919 % 40_000).endswith("77")]),
+        (field("tags").contains(4), [i for i in range(count) if i % 5 == 4 or i == 4]),
+        (field("tags").contains(66_000), [66_000]),
+        (~(field("word") >= "word 2"), [i for i in range(count) if f"word {i * 7919 % 40_000}" < "word 2"]),
+    ]
+    for tree, slots in cases:
+        assert indexes.view().select(tree, count).slots().tolist() == slots, tree
+        assert loaded.view().select(tree, count).slots().tolist() == slots, tree
 
 
 def test_view_answers_for_fewer_and_for_more_records_than_it_has():

@@ -26,6 +26,7 @@ from zeusdb_vs import VectorDatabase, field, repair
 from zeusdb_vs import fields as fields_module
 from zeusdb_vs import searching as searching_module
 from zeusdb_vs.errors import ArgumentTypeError, CorruptIndexError, FilterError
+from zeusdb_vs.filtering import columns as columns_module
 from zeusdb_vs.filtering import segments as segments_module
 from zeusdb_vs.filters import And, Comparison, Filter, Not, Or
 from zeusdb_vs.index import HNSWIndex
@@ -56,6 +57,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments_module, "SCARCE_SHARE", 4)
     for name, size in (("TAIL_ROWS", 4), ("FOLD_ROWS", 6), ("MAX_SIZE", 12), ("MAX_CHANGED", 2)):
         monkeypatch.setattr(fields_module, name, size)
+    monkeypatch.setattr(columns_module, "NARROW_SIZE", 5)
 
 
 class Model:

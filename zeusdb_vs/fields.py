@@ -1,6 +1,6 @@
 """Field indexes: which records a filter matches, for every field, without any being declared.
 
-Records are folded into segments of up to 65,536 (see ``filtering/segments.py``): the newest few stay as they
+Records are folded into segments of up to 262,144 (see ``filtering/segments.py``): the newest few stay as they
 came in a tail, a full tail becomes a segment, and segments of like size are united, so that each record is
 folded a handful of times in all. Segments never change. A change of a record puts its new content beside the
 columns, and enough of them are folded in; deleted records are dropped at the next folding, and at the latest

@@ -148,20 +148,21 @@ class Blobs:
             They follow one another without overlap, with anything between them; one alone is the whole string.
             Only the first and the last may be empty.
         """
-        text = np.frombuffer(self.data, np.uint8)
         starts, ends = self.offsets[:-1].astype(np.int64), self.offsets[1:].astype(np.int64)
         first, *between = pieces
         last = between.pop() if between else b""
-        compare = np.equal if len(pieces) == 1 else np.greater_equal
-        chosen = np.flatnonzero(compare(ends - starts, sum(map(len, pieces))))
-        if first:
-            chosen = chosen[_matching_at(text, starts[chosen], first)]
-        if last:
-            chosen = chosen[_matching_at(text, ends[chosen] - len(last), last)]
-        nowhere = len(text) + 1
-        low = np.full(len(self), nowhere)
-        low[chosen] = starts[chosen] + len(first)
-        high = ends - len(last)
+        nowhere = len(self.data) + 1
+        low, high = starts, ends
+        if first or last or not between:
+            compare = np.equal if len(pieces) == 1 else np.greater_equal
+            chosen = np.flatnonzero(compare(ends - starts, sum(map(len, pieces))))
+            if first:
+                chosen = chosen[_matching_at(self.data, starts[chosen], first)]
+            if last:
+                chosen = chosen[_matching_at(self.data, ends[chosen] - len(last), last)]
+            low = np.full(len(self), nowhere)
+            low[chosen] = starts[chosen] + len(first)
+            high = ends - len(last)
         runs = [None if set(piece) == {None} else _positions(self.data, piece) for piece in between]
         owners_of = self._owners(sum(len(positions) for positions in runs if positions is not None))
         for piece, positions in zip(between, runs, strict=True):
@@ -169,12 +170,13 @@ class Blobs:
                 low = low + len(piece)
                 continue
             owners = owners_of(positions)
-            fits = (positions >= low[owners]) & (positions + len(piece) <= high[owners])
-            positions, owners = positions[fits], owners[fits]
-            # The leftmost place of each piece leaves the most room for those after it.
-            leftmost = np.diff(owners, prepend=-1) > 0
+            # The first piece, of one byte, lies inside its string wherever it is found.
+            if low is not starts or len(piece) > 1 or last:
+                fits = (positions >= low[owners]) & (positions + len(piece) <= high[owners])
+                positions, owners = positions[fits], owners[fits]
             low = np.full(len(self), nowhere)
-            low[owners[leftmost]] = positions[leftmost] + len(piece)
+            # Backwards, so that the leftmost place of each string is what stays: it leaves the most room.
+            low[owners[::-1]] = positions[::-1] + len(piece)
         return low <= high
 
     def between(self, low: int, high: int) -> Blobs:
@@ -274,10 +276,8 @@ def _positions(data: bytes, piece: Piece) -> NDArray[np.intp]:
     last = len(text) - len(piece) + 1
     if last <= 0:
         return np.empty(0, np.intp)
-    known = [(shift, byte) for shift, byte in enumerate(piece) if byte is not None]
     # The two rarest bytes leave few candidates; the rest is checked on those.
-    counts = {byte: data.count(byte, 0, _SAMPLE_BYTES) for byte in {byte for _, byte in known}}
-    (shift, byte), *others = sorted(known, key=lambda pair: counts[pair[1]])
+    (shift, byte), *others = _rarest_first(data, piece)
     hits = text[shift : shift + last] == byte
     if others:
         shift, byte = others.pop(0)
@@ -290,15 +290,21 @@ def _positions(data: bytes, piece: Piece) -> NDArray[np.intp]:
     return positions
 
 
-def _matching_at(text: NDArray[np.uint8], places: NDArray[np.int64], piece: Piece) -> NDArray[np.intp]:
-    """Return which of the places a piece lies at, all of it within the text."""
+def _matching_at(data: bytes, places: NDArray[np.int64], piece: Piece) -> NDArray[np.intp]:
+    """Return which of the places a piece lies at, all of it within the data."""
+    text = np.frombuffer(data, np.uint8)
     chosen = np.arange(len(places))
-    for shift, byte in enumerate(piece):
+    for shift, byte in _rarest_first(data, piece):
         if not len(places):
             break
-        if byte is None:
-            continue
         same = text[shift:].take(places) == byte
         if not same.all():
             chosen, places = chosen[same], places[same]
     return chosen
+
+
+def _rarest_first(data: bytes, piece: Piece) -> list[tuple[int, int]]:
+    """Return the known bytes of a piece with their places in it, those first that leave the fewest candidates."""
+    known = [(shift, byte) for shift, byte in enumerate(piece) if byte is not None]
+    counts = {byte: data.count(byte, 0, _SAMPLE_BYTES) for byte in {byte for _, byte in known}}
+    return sorted(known, key=lambda pair: counts[pair[1]])

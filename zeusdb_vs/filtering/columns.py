@@ -1,6 +1,6 @@
 """One field over a range of records: its terms, and which record has which.
 
-Records are numbered 0..size-1 here, at most 65,536 of them, so that a reference to one takes two bytes. Few
+Records are numbered 0..size-1 here, so that a reference to one takes two bytes up to 65,536 of them. Few
 terms: one byte a record, compared all at once. Many terms: the records of each term, one after the other; a
 range of terms is then a slice.
 """
@@ -8,7 +8,7 @@ range of terms is then a slice.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,20 +18,30 @@ from zeusdb_vs.filtering.matching import Choice
 from zeusdb_vs.filtering.terms import Terms
 from zeusdb_vs.filtering.values import Kind, classify
 
-MAX_SIZE = 1 << 16
-"""Records a column can number."""
+MAX_SIZE = 1 << 18
+"""Records of a column at most. The fewer columns a field has, the less often its values are held and scanned again;
+the larger they are, the longer it takes to unite two."""
+NARROW_SIZE = 1 << 16
+"""So many things are numbered by two bytes, more by four."""
 DENSE_TERMS = 255
 """Terms that one byte can tell apart, with 0 for a record without the field."""
 DENSE_FILL = 4
 """One byte for every record is spent when at least one in so many has the field."""
 SPARSE_SHARE = 16
 """Up to one record in so many is kept as a list of records instead of a mask."""
+FETCH_SHARE = 4
+"""Up to one term in so many has its records fetched by itself; with more it is quicker to pass over all."""
 
-Records = NDArray[np.uint16]
+Records: TypeAlias = "NDArray[np.unsignedinteger[Any]]"
 Matches = NDArray[Any]
-"""Records that match: a mask (bool, shape (size,)) or, when few, their ascending numbers (uint16)."""
+"""Records that match: a mask (bool, shape (size,)) or, when few, their ascending numbers (see `record_dtype`)."""
 
 NOTHING: Records = np.empty(0, np.uint16)
+
+
+def record_dtype(size: int) -> type[np.unsignedinteger[Any]]:
+    """Return the type that numbers so many things, records or distinct arrays."""
+    return np.uint16 if size <= NARROW_SIZE else np.uint32
 
 
 class Elements:
@@ -48,11 +58,11 @@ class Elements:
         self.members = members
 
     @classmethod
-    def pack(cls, terms: Terms, ids: NDArray[Any], arrays: NDArray[Any]) -> Elements:
-        """Group pairs of element and array by element; repeated pairs are kept once."""
-        pairs = np.unique(ids.astype(np.int64) << 16 | arrays)
-        starts = _starts(np.bincount(pairs >> 16, minlength=len(terms)))
-        return cls(terms, starts, (pairs & 0xFFFF).astype(np.uint16))
+    def pack(cls, terms: Terms, ids: NDArray[Any], arrays: NDArray[Any], count: int) -> Elements:
+        """Group pairs of element and array, one of so many, by element; repeated pairs are kept once."""
+        pairs = np.unique(ids.astype(np.int64) << 32 | arrays)
+        starts = _starts(np.bincount(pairs >> 32, minlength=len(terms)))
+        return cls(terms, starts, (pairs & 0xFFFFFFFF).astype(record_dtype(count)))
 
     def owners(self, chosen: Choice, arrays: int) -> NDArray[np.bool_]:
         """Return for each of so many arrays whether it holds a chosen element."""
@@ -86,7 +96,7 @@ class Column:
         Of the arrays among the values; None when there are none.
     codes : ndarray of uint8, shape (size,), or None
         Term number + 1 of each record, 0 without the field.
-    order : ndarray of uint16 or None
+    order : ndarray of uint16 or uint32, or None
         Instead of codes: the records that have the field, by term and within a term ascending.
     starts : ndarray of unsigned int, shape (len(terms) + 1,), or None
         Where each term's records begin in `order`; None when each term has one.
@@ -121,7 +131,7 @@ class Column:
             items = [item for items in lists for item in items]
             element_terms, element_ids, _ = factorise(items)
             owners = np.repeat(np.arange(len(lists)), [len(items) for items in lists])
-            elements = Elements.pack(element_terms, element_ids, owners)
+            elements = Elements.pack(element_terms, element_ids, owners, len(lists))
         return cls.pack(size, terms, elements, np.asarray(records, np.int64), ids)
 
     @classmethod
@@ -133,8 +143,11 @@ class Column:
             codes = np.zeros(size, np.uint8)
             codes[records] = ids + 1
             return cls(size, terms, elements, codes=codes)
-        pairs = np.sort(ids.astype(np.uint32) << np.uint32(16) | records.astype(np.uint32))
-        order = (pairs & np.uint32(0xFFFF)).astype(np.uint16)
+        narrow = record_dtype(size)
+        # Numbers of half as many bytes sort in half the time.
+        wide, bits = (np.uint32, 16) if narrow is np.uint16 else (np.uint64, 32)
+        pairs = np.sort(ids.astype(wide) << wide(bits) | records.astype(wide))
+        order = (pairs & wide((1 << bits) - 1)).astype(narrow)
         starts = None if len(terms) == len(order) else _starts(np.bincount(ids, minlength=len(terms)))
         return cls(size, terms, elements, order=order, starts=starts)
 
@@ -166,7 +179,7 @@ class Column:
         if self.starts is None:
             return self._gathered([self._order[chosen]])
         terms = np.flatnonzero(chosen)
-        if self._is_few(len(terms)):
+        if len(terms) * FETCH_SHARE <= len(self.terms):
             firsts = self.starts[terms].astype(np.int64)
             counts = self.starts[terms + 1] - firsts
             shifts = np.repeat(firsts + counts - np.cumsum(counts), counts)
@@ -383,4 +396,4 @@ def _combine_elements(columns: list[Column], maps: list[NDArray[np.int32]], term
         ids.append(elements[kept])
     united, element_maps = term_sets.merge(parts, used)
     numbers = [table[old] for table, old in zip(element_maps, ids, strict=True)]
-    return Elements.pack(united, np.concatenate(numbers), np.concatenate(arrays))
+    return Elements.pack(united, np.concatenate(numbers), np.concatenate(arrays), high - low)

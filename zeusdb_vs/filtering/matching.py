@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -77,7 +78,15 @@ def as_flags(chosen: Choice, size: int) -> NDArray[np.bool_]:
 
 def from_flags(flags: NDArray[np.bool_], base: int, size: int) -> Choice:
     """Return the choice of the flagged terms among those from `base` on, out of `size` in all."""
-    return _from_ids(np.flatnonzero(flags) + base, size)
+    edges = np.flatnonzero(flags[1:] != flags[:-1])
+    if len(edges) < 2 * MANY_RANGES:
+        bounds = [0, *(edges + 1).tolist(), len(flags)]
+        return [(base + low, base + high) for low, high in pairwise(bounds) if low < high and flags[low]]
+    if len(flags) == size:
+        return flags
+    every = np.zeros(size, np.bool_)
+    every[base : base + len(flags)] = flags
+    return every
 
 
 def _from_ids(ids: NDArray[np.integer[Any]], size: int) -> Choice:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from zeusdb_vs.errors import CorruptIndexError
 from zeusdb_vs.filtering.blobs import Blobs
-from zeusdb_vs.filtering.columns import DENSE_TERMS, MAX_SIZE, Column, Elements
+from zeusdb_vs.filtering.columns import DENSE_TERMS, MAX_SIZE, Column, Elements, record_dtype
 from zeusdb_vs.filtering.segments import Pairs, Segment
 from zeusdb_vs.filtering.terms import Keys, Terms, pack_keys
 from zeusdb_vs.filtering.tree import SOURCES
@@ -151,6 +151,11 @@ def _is_ascending(values: NDArray[Any]) -> bool:
     return bool((values[1:] > values[:-1]).all())
 
 
+def _numbering(count: int) -> tuple[str]:
+    """Return the one type that numbers so many things, as it is written."""
+    return (np.dtype(record_dtype(count)).str[1:],)
+
+
 class _Unpacker:
     def __init__(self, data: NDArray[np.uint8]) -> None:
         self.data = data
@@ -193,7 +198,7 @@ class _Unpacker:
             if not used[1 : len(terms) + 1].all():
                 _refuse(f"field {path!r} has terms that no record has")
             return Column(size, terms, elements, codes=codes)
-        order = self.array(described["order"], ("u2",))
+        order = self.array(described["order"], _numbering(size))
         if len(order) and (int(order.max()) >= size or int(np.bincount(order).max()) > 1):
             _refuse(f"field {path!r} names records twice or beyond the {size} there are")
         starts = self.starts(described["starts"], len(terms), len(order)) if "starts" in described else None
@@ -207,7 +212,7 @@ class _Unpacker:
 
     def elements(self, described: dict[str, Any], arrays: int) -> Elements:
         terms = self.terms(described["terms"])
-        members = self.array(described["members"], ("u2",))
+        members = self.array(described["members"], _numbering(arrays))
         starts = self.starts(described["starts"], len(terms), len(members))
         if len(members) and int(members.max()) >= arrays:
             _refuse(f"elements belong to arrays beyond the {arrays} there are")

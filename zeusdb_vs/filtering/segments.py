@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from zeusdb_vs.filtering.columns import NOTHING, Column, Matches, combine
+from zeusdb_vs.filtering.columns import NOTHING, Column, Matches, combine, record_dtype
 from zeusdb_vs.filtering.matching import Matcher, complement, intersection, prepare, union
 from zeusdb_vs.filtering.tree import SOURCES, And, Comparison, Filter, Not, Or
 from zeusdb_vs.filtering.values import MISSING
@@ -238,7 +238,7 @@ class Segment:
             for record, value in pairs
             if quantify([matcher.test(value) for matcher in matchers]) is not missing
         ]
-        found = np.array(differing, np.uint16)
+        found = np.array(differing, record_dtype(self.size))
         return _negate(found, self.size) if missing else found
 
     def column(self, comparison: Comparison) -> Column | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import chain, count, pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +17,8 @@ Keys: TypeAlias = "NDArray[Any] | tuple[int, ...] | Blobs"
 """The keys of one kind, strictly ascending. Null and booleans: one zero when there is such a value."""
 
 _DTYPES = {Kind.FLOAT: np.dtype(np.float64), Kind.DATE: np.dtype(np.int64)}
+_PIECE = 1 << 12
+"""Strings of one list that are merged at once."""
 _BLOB_KINDS = (Kind.TEXT, Kind.ARRAY, Kind.OBJECT)
 
 
@@ -197,12 +200,29 @@ def _merge_keys(
         wide = np.result_type(*arrays)
         merged = np.unique(np.concatenate([array.astype(wide) for array in arrays]))
         return pack_keys(kind, merged), [np.searchsorted(merged, array) for array in arrays]
-    lists = [_pick(part, kept) for part, kept in zip(parts, chosen, strict=True)]
-    # Sorted runs one after the other: Python's sort only merges them.
-    together = sorted(dict.fromkeys(key for keys in lists for key in keys))
-    place = dict(zip(together, range(len(together)), strict=True))
-    numbers = [np.fromiter(map(place.__getitem__, keys), np.intp, len(keys)) for keys in lists]
+    together, numbers = _merge_lists([_pick(part, kept) for part, kept in zip(parts, chosen, strict=True)])
     return pack_keys(kind, together), numbers
+
+
+def _merge_lists(lists: list[Sequence[Any]]) -> tuple[list[Any], list[NDArray[np.intp]]]:
+    """Unite ascending lists; returns them with the place of each of their keys among all.
+
+    A piece at a time: quicker than all at once, since a piece stays in a core's cache, and searches in other threads
+    need not wait for a long sort to give the interpreter back.
+    """
+    pivots = max(lists, key=len)[_PIECE::_PIECE]
+    cuts = [[0, *(bisect_left(keys, pivot) for pivot in pivots), len(keys)] for keys in lists]
+    together: list[Any] = []
+    numbers = [np.empty(len(keys), np.intp) for keys in lists]
+    for bounds in zip(*map(pairwise, cuts), strict=True):
+        pieces = [keys[low:high] for keys, (low, high) in zip(lists, bounds, strict=True)]
+        # Sorted runs one after the other: Python's sort only merges them.
+        merged = sorted(dict.fromkeys(chain.from_iterable(pieces)))
+        place = dict(zip(merged, count(len(together)), strict=False))
+        for found, piece, (low, high) in zip(numbers, pieces, bounds, strict=True):
+            found[low:high] = np.fromiter(map(place.__getitem__, piece), np.intp, len(piece))
+        together += merged
+    return together, numbers
 
 
 def _pick(keys: Keys, kept: NDArray[np.intp]) -> Any:
