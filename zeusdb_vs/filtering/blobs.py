@@ -120,14 +120,14 @@ class Blobs:
         """Return which strings wholly hold one of the runs of bytes that begin at ascending positions."""
         found = np.zeros(len(self), np.bool_)
         owners = self._owners(len(positions))(positions)
-        inside = positions + length <= self.offsets[owners + 1]
+        inside = positions + length <= self.offsets[1:].take(owners)
         found[owners[inside]] = True
         return found
 
     def _owners(self, asked: int) -> Callable[[NDArray[np.intp]], IntArray]:
         """Return what tells in which string each of ascending positions lies, by the quicker way for so many."""
         if len(self.data) <= min(_MAPPED_BYTES, _MAPPED_SHARE * asked):
-            return np.repeat(np.arange(len(self), dtype=np.int32), np.diff(self.offsets)).__getitem__
+            return np.repeat(np.arange(len(self), dtype=np.int32), np.diff(self.offsets)).take
         ends = self.offsets[1:]
         return lambda positions: ends.searchsorted(positions, side="right")
 
@@ -170,9 +170,12 @@ class Blobs:
                 low = low + len(piece)
                 continue
             owners = owners_of(positions)
-            # The first piece, of one byte, lies inside its string wherever it is found.
-            if low is not starts or len(piece) > 1 or last:
-                fits = (positions >= low[owners]) & (positions + len(piece) <= high[owners])
+            if low is not starts:
+                fits = positions >= low.take(owners)
+                positions, owners = positions[fits], owners[fits]
+            if last or len(piece) > 1:
+                # One byte cannot reach into the next string.
+                fits = positions + len(piece) <= high.take(owners)
                 positions, owners = positions[fits], owners[fits]
             low = np.full(len(self), nowhere)
             # Backwards, so that the leftmost place of each string is what stays: it leaves the most room.

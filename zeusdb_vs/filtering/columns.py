@@ -180,10 +180,11 @@ class Column:
             return self._gathered([self._order[chosen]])
         terms = np.flatnonzero(chosen)
         if len(terms) * FETCH_SHARE <= len(self.terms):
-            firsts = self.starts[terms].astype(np.int64)
-            counts = self.starts[terms + 1] - firsts
-            shifts = np.repeat(firsts + counts - np.cumsum(counts), counts)
-            return self._gathered([self._order[shifts + np.arange(len(shifts))]])
+            firsts = self.starts.take(terms).astype(np.int64)
+            counts = self.starts[1:].take(terms) - firsts
+            places = np.repeat(firsts + counts - np.cumsum(counts), counts)
+            places += np.arange(len(places))
+            return self._gathered([self._order.take(places)])
         return self._gathered([self._order[np.repeat(chosen, np.diff(self.starts))]])
 
     def _posted_ranges(self, chosen: list[tuple[int, int]]) -> Matches:
