@@ -155,7 +155,7 @@ class KernelIndex:
         scratch.query[:] = query
         exact, form = int(scratch.block[layout.QUERY_EXACT]), int(scratch.block[layout.QUERY_FORM])
         assert distances.prepare_exact_query(ix, scratch.query_address, exact) == 0
-        distances.prepare_query_form(ix, exact, form)
+        distances.prepare_query_form(ix, exact, form, False)
         return form
 
     def expand(self, slot: int, ix: NDArray[np.int64], scratch: Scratch) -> int:

@@ -126,7 +126,7 @@ def estimate_memory(
     code = _code_bytes(dim, metric, quantization) if is_linked else 0
     on_disk, in_memory = 0, 0
     if quantization is not None and quantization.type == "pq":
-        on_disk, in_memory = product_table_bytes(dim, quantization.bits)
+        on_disk, in_memory = product_table_bytes(dim, quantization.subvectors, quantization.bits)
     keeps = quantization is None or quantization.keeps_originals
     is_mapped = quantization is not None and keeps and has_directory
     # Rows of 2m links on the lowest level, and of m on each level above, which one in m slots of the level below has.

@@ -26,6 +26,8 @@ _TRIAL_TURNS = 4
 """Enough to tell whether a rotation helps."""
 _MOST = float(np.finfo(np.float32).max)
 _CHECKED_ROWS = 1 << 16
+_COARSE_WIDTH = 3
+"""Dimensions in a byte from which on its codes lose more than tables of 8 bits do."""
 
 _CODES_PER_BYTE = {1: 8, 2: 4, 3: 2, 4: 2, 5: 1, 6: 1, 7: 1, 8: 1}
 
@@ -43,11 +45,18 @@ def product_row_bytes(subvectors: int, bits: int, *, is_l2: bool) -> int:
     return _head_bytes(is_l2) + -(-_code_bytes(subvectors, bits) // 4) * 4
 
 
-def product_table_bytes(dim: int, bits: int) -> tuple[int, int]:
+def _grid_width(byte_width: int) -> int:
+    return -(-byte_width // 4) * 4
+
+
+def product_table_bytes(dim: int, subvectors: int, bits: int) -> tuple[int, int]:
     """Return the bytes that centroids take on disk, and about those in memory with the tables made of them."""
     centroids = 4 * dim << bits
     table = 4 * 256 * dim
-    return centroids, table + table // 2 + (centroids if bits == 8 else centroids + table)
+    byte_width = dim // subvectors * _CODES_PER_BYTE[bits]
+    size = _code_bytes(subvectors, bits)
+    grid = 256 * size * _grid_width(byte_width) if byte_width >= _COARSE_WIDTH else 0
+    return centroids, table + grid + (centroids if bits == 8 else centroids + table)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +81,7 @@ class ProductCodec:
     signs: NDArray[np.float32] | None = None
     table: NDArray[np.float32] = field(init=False, repr=False, compare=False)
     rows: NDArray[np.float32] = field(init=False, repr=False, compare=False)
-    grid: NDArray[np.int16] = field(init=False, repr=False, compare=False)
+    grid: NDArray[np.int8] | None = field(init=False, repr=False, compare=False)
     middle: NDArray[np.float32] = field(init=False, repr=False, compare=False)
     step: NDArray[np.float32] = field(init=False, repr=False, compare=False)
     _addresses: tuple[tuple[int, int], ...] = field(init=False, repr=False, compare=False)
@@ -92,11 +101,13 @@ class ProductCodec:
             rows = padded.reshape(self.code_bytes, self.byte_width, 256).transpose(0, 2, 1).copy()
         low, high = (edge(table, axis=1).astype(np.float64) for edge in (np.min, np.max))
         middle, step = (low + high) / 2, (high - low) / (2 * layout.MOST_GRID)
-        steps = np.rint((table - middle[:, None]) / np.where(step > 0, step, 1)[:, None])
-        padded[: self.dim] = np.clip(steps, -layout.MOST_GRID, layout.MOST_GRID)
-        grid = np.zeros((self.code_bytes, -(-self.byte_width // 4) * 4, 256), np.int16)
-        grid[:, : self.byte_width] = padded.reshape(self.code_bytes, self.byte_width, 256)
-        parts = {
+        grid = None
+        if self.byte_width >= _COARSE_WIDTH:
+            steps = np.rint((table - middle[:, None]) / np.where(step > 0, step, 1)[:, None])
+            padded[: self.dim] = np.clip(steps, -layout.MOST_GRID, layout.MOST_GRID)
+            grid = np.zeros((self.code_bytes, _grid_width(self.byte_width), 256), np.int8)
+            grid[:, : self.byte_width] = padded.reshape(self.code_bytes, self.byte_width, 256)
+        parts: dict[str, NDArray[Any] | None] = {
             "table": table,
             "rows": rows,
             "grid": grid,
@@ -235,7 +246,7 @@ class ProductCodec:
     def describe(self, ix: NDArray[np.int64]) -> None:
         """Write what kernels need to know of the codes into a descriptor, but for where they are."""
         ix[layout.CODE] = layout.CODE_PQ
-        ix[layout.CODE_SIGNS] = 0
+        ix[layout.CODE_SIGNS] = ix[layout.CODE_GRID] = 0
         for at, address in self._addresses:
             ix[at] = address
         ix[layout.CODE_WIDTH] = self.byte_width

@@ -126,7 +126,7 @@ class Coded:
     def form(self, query: NDArray[np.float32]) -> NDArray[np.uint8]:
         form = np.zeros(layout.QUERY_HEADER + 512 * self.codec.code_bytes, np.uint8)
         prepared = np.ascontiguousarray(query, np.float32)
-        product.prepare_tables(self.ix, prepared.ctypes.data, form.ctypes.data)
+        product.prepare_tables(self.ix, prepared.ctypes.data, form.ctypes.data, True)
         return form
 
 
@@ -244,7 +244,9 @@ def test_distances_are_those_of_decoded_rows(
     for query in [*clustered(2, dim, seed=dim + 1), index.prepared[0].astype(np.float32)]:
         form = index.form(query)
         base, alpha, offset = np.frombuffer(form[:12], np.float32).astype(np.float64)
-        tables = form[layout.QUERY_HEADER :].view(np.uint16).reshape(-1, 256)
+        entry_bytes = int(form[12:16].view(np.int32)[0])
+        tables = form[layout.QUERY_HEADER :][: 256 * entry_bytes * codec.code_bytes]
+        tables = tables.view(np.uint8 if entry_bytes == 1 else np.uint16).reshape(-1, 256)
         found = np.array([distance_of(index.ix, form.ctypes.data, index.row(i)) for i in range(len(d))])
         q = query.astype(np.float64)
         if space == "l2":
@@ -252,18 +254,34 @@ def test_distances_are_those_of_decoded_rows(
             wanted = ((q - center) ** 2).sum() - 2 * factor * (d @ (q - center)) + lengths
         else:
             wanted = 1 - q @ center - factor * (d @ q)
-        # Half a step of each entry, and half a step of the grid in each dimension, of which some 65,000 make `reach`.
         reach = _reach(codec, q - center if space == "l2" else q) * (2 if space == "l2" else 1)
-        rounding = (0.5 * alpha * codec.code_bytes + reach.sum() / layout.MOST_GRID / 2) * factor
+        is_even = reach.max() <= 4 * reach.mean()
+        assert entry_bytes == (1 if codec.byte_width >= 3 and is_even else 2)
+        # Half a step of each entry, and in uint8 half a step of the grid in each dimension, of which 127 make `reach`.
+        rounding = 0.5 * alpha * codec.code_bytes + (reach.sum() / 127 / 2 if entry_bytes == 1 else 0)
+        rounding = rounding * factor
         scale = 1 + abs(base) + factor * (abs(offset) + alpha * tables.max(axis=1).sum()) + np.abs(wanted)
         assert (np.abs(found - wanted) <= rounding * 1.01 + 1e-5 * scale).all()
-        assert alpha == pytest.approx(2 * reach.max() / 65534, rel=1e-4), (
+        assert alpha == pytest.approx(2 * reach.max() / (254 if entry_bytes == 1 else 65534), rel=1e-4), (
             "the finest step that is sure to fit"
         )
         # Where the entries of a byte may begin is taken off, so none is negative, and a byte of one dimension uses all.
-        assert tables.max() <= 65535
         if codec.byte_width == 1:
             assert (tables.min(axis=1) <= 1).all()
+
+
+def test_query_that_one_byte_decides_keeps_the_fine_steps_of_the_others() -> None:
+    """With 8 bits for all entries those of the other bytes would be a step or two."""
+    index = coded(40, 8, 8, "dot", rotated=False)
+    uneven = np.ones(40, np.float32)
+    uneven[: index.codec.byte_width] = 1000
+    even_form, form = index.form(np.ones(40, np.float32)), index.form(uneven)
+    assert even_form[12] == 1
+    assert form[12] == 2
+    wanted = 1 - uneven @ index.codec.center - index.heads[:, 0] * (index.centroids_named @ uneven)
+    found = np.array([distance_of(index.ix, form.ctypes.data, index.row(i)) for i in range(len(index.codes))])
+    step = 2 * _reach(index.codec, uneven).max() / 65534
+    assert np.abs(found - wanted).max() <= step * index.codec.code_bytes
 
 
 @pytest.mark.parametrize(("dim", "subvectors", "bits"), CASES)

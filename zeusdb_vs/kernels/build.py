@@ -208,7 +208,7 @@ def _start_slot(ix, scratch, slots, count, slot, ef_construction, most_upper, fi
     if ix[EXACT] == EXACT_ORIGINALS:
         vector = row_address(ix[VECTORS], slot, ix[CHUNK_SHIFT], ix[DIM] * 4)
         prepare_exact_query(ix, vector, scratch[QUERY_EXACT])
-        prepare_query_form(ix, scratch[QUERY_EXACT], form)
+        prepare_query_form(ix, scratch[QUERY_EXACT], form, False)
     else:
         expand_row(ix, slot, form)
     entry = np.int64(-1)

@@ -71,7 +71,11 @@ from zeusdb_vs.kernels.layout import (
     SPACE_L2,
     VECTORS,
 )
-from zeusdb_vs.kernels.product import decode_product, prepare_tables, product_distance
+from zeusdb_vs.kernels.product import (
+    decode_product,
+    prepare_tables,
+    product_distance,
+)
 from zeusdb_vs.kernels.rotation import rotate
 
 HALF_U4 = np.float32(7.5)
@@ -332,8 +336,13 @@ def _round_to_i8(value):
 
 
 @kernel
-def prepare_query_form(ix, exact, out):
-    """Write to `out` the form in which the exact query at `exact` is compared with code rows."""
+def prepare_query_form(ix, exact, out, is_rough):
+    """Write to `out` the form in which the exact query at `exact` is compared with code rows.
+
+    Parameters
+    ----------
+    is_rough : whether the nearest by the form are compared again, so that it may be less exact than codes are
+    """
     dim = ix[DIM]
     code = ix[CODE]
     form = ix[FORM]
@@ -346,14 +355,13 @@ def prepare_query_form(ix, exact, out):
         store_f32(out + 4, np.float32(1))
         return
     if code == CODE_PQ:
-        exact_query = exact
-        if ix[CODE_SIGNS] != 0 and ix[EXACT] == EXACT_ORIGINALS:
-            exact_query = _room_behind_tables(ix, out)
+        exact_query = coded_query(ix, exact, out)
+        if exact_query != exact:
             turned = f32_at(exact_query, dim)
             for d in range(dim):
                 turned[d] = q[d]
             rotate(exact_query, ix[CODE_SIGNS], dim)
-        prepare_tables(ix, exact_query, out)
+        prepare_tables(ix, exact_query, out, is_rough)
         return
     padded = ix[CODE_PADDED]
     mid = f32_at(ix[CODE_MID], padded)
@@ -436,7 +444,7 @@ def expand_row(ix, slot, out):
     if code == CODE_PQ:
         decoded = _room_behind_tables(ix, out)
         decode_product(ix, row_address(ix[CODES], slot, shift, ix[CODE_STRIDE]), decoded, True)
-        prepare_tables(ix, decoded, out)
+        prepare_tables(ix, decoded, out, False)
         return
     padded = ix[CODE_PADDED]
     codes = u8_at(row_address(ix[CODES], slot, shift, ix[CODE_STRIDE]), ix[CODE_STRIDE])
@@ -551,6 +559,12 @@ def code_distances(ix, form, slots, count, out):
                 out + i * 4,
                 load_f32(out + i * 4) + load_f32(row_address(bias, load_i32(slots + i * 4), shift, 4)),
             )
+
+
+@inline_kernel
+def coded_query(ix, exact, form):
+    """Address of the exact query at `exact` as product codes are: rotated, if they are, by `prepare_query_form`."""
+    return _room_behind_tables(ix, form) if ix[CODE_SIGNS] != 0 and ix[EXACT] == EXACT_ORIGINALS else exact
 
 
 @kernel

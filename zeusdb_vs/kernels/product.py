@@ -15,7 +15,8 @@ A query form holds a number for every value of every byte, so that a distance is
     FORM_DOT   1 - <q, x>   = base + factor * (offset + alpha * sum of tables[b, code b])      base = 1 - <q, center>
     FORM_L2    |q - x|^2    = the same + |r|^2                                                 base = |q - center|^2
 
-In memory: float32 base, alpha and offset, padding to 64 bytes, then the tables, uint16 (bytes, 256).
+In memory: float32 base, alpha and offset, int32 bytes of an entry, padding to 64 bytes, then the tables, (bytes, 256):
+uint8 where they are made of CODE_GRID, which is half the work and leaves room in a core's nearest cache; else uint16.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from zeusdb_vs.kernels.compile import inline_kernel, kernel
 from zeusdb_vs.kernels.intrinsics import (
     address_of,
     f32_at,
+    i8_at,
     load_f32,
     load_i32,
     load_i64,
@@ -33,6 +35,8 @@ from zeusdb_vs.kernels.intrinsics import (
     load_u16,
     move_bytes,
     store_f32,
+    store_i32,
+    store_i64,
     store_u8,
     u8_at,
 )
@@ -64,8 +68,11 @@ _COMFORT = np.float32(1e37)
 """Query forms whose numbers go beyond this could make infinities of them, and of two infinities a NaN."""
 _VALUES = 256
 _MOST_GRID = np.float32(MOST_GRID)
-_MOST_ENTRY = 65534
+_NARROW_ENTRY = 254
+_WIDE_ENTRY = 65534
 """One less than fits: sums of the greatest may come out a little greater."""
+_MOST_UNEVEN = np.float32(4)
+"""How many times as far as the mean one byte's entries may lie apart for uint8."""
 _MOST_SUM = (1 << 31) - 1
 
 
@@ -75,7 +82,14 @@ def _write_d(ix, codes, out):
     dim = ix[DIM]
     width = ix[CODE_WIDTH]
     rows = ix[CODE_ROWS]
-    for b in range(ix[CODE_BYTES]):
+    whole = np.int64(0)
+    if width == 4:  # without a call for each byte it takes a quarter of the time
+        whole = dim // 4
+        for b in range(whole):
+            source = rows + (b * _VALUES + load_u8(codes + b)) * 16
+            store_i64(out + b * 16, load_i64(source))
+            store_i64(out + b * 16 + 8, load_i64(source + 8))
+    for b in range(whole, ix[CODE_BYTES]):
         size = min(width, dim - b * width)
         source = rows + (b * _VALUES + load_u8(codes + b)) * width * 4
         move_bytes(out + b * width * 4, source, size * 4)
@@ -138,11 +152,14 @@ def encode_products(ix, rows, inverse_norms, first, count):
             store_f32(row + 4, np.float32(squared if squared <= _LARGEST else _LARGEST))
 
 
+# The passes over a byte's 256 values: each vectorises by itself, and not as part of the whole.
+
+
 @inline_kernel
 def _four_columns(grid, weights):
     """Four columns of 256 of a grid, and their weights."""
     return (
-        u8_at(grid, 4 * _VALUES * 2).view(np.int16),
+        i8_at(grid, 4 * _VALUES),
         load_f32(weights),
         load_f32(weights + 4),
         load_f32(weights + 8),
@@ -150,12 +167,9 @@ def _four_columns(grid, weights):
     )
 
 
-# The passes of `prepare_tables` over a byte's 256 values: each vectorises by itself, and not as part of the whole.
-
-
 @kernel
 def _add_four(grid, weights, sums):
-    """Add to float32 (256,) at `sums` four columns by their weights."""
+    """Add to float32 (256,) at `sums` four columns of a grid by their weights."""
     total = f32_at(sums, _VALUES)
     column, a, b, c, d = _four_columns(grid, weights)
     for v in range(_VALUES):
@@ -168,12 +182,18 @@ def _add_four(grid, weights, sums):
 
 
 @kernel
-def _write_four(grid, weights, sums, start, out):
-    """Write to uint16 (256,) at `out` `start`, four columns by their weights and, but for 0, the float32 at `sums`."""
-    entries = u8_at(out, 2 * _VALUES).view(np.uint16)
-    column, a, b, c, d = _four_columns(grid, weights)
+def _write_narrow(grid, columns, weights, sums, start, out):
+    """Write to uint8 (256,) at `out` `start` and the columns of a grid, a multiple of four, by their weights.
+
+    Parameters
+    ----------
+    sums : address of float32 (256,) to work in
+    """
+    entries = u8_at(out, _VALUES)
     start += np.float32(0.5)  # rounds
-    if sums == 0:
+    last = columns - 4
+    if last == 0:
+        column, a, b, c, d = _four_columns(grid, weights)
         for v in range(_VALUES):
             wide = (
                 a * np.float32(column[v])
@@ -181,25 +201,47 @@ def _write_four(grid, weights, sums, start, out):
                 + c * np.float32(column[v + 512])
                 + d * np.float32(column[v + 768])
             )
-            entries[v] = np.uint16(np.int32(wide + start))
-    else:
-        _add_four(grid, weights, sums)
-        total = f32_at(sums, _VALUES)
-        for v in range(_VALUES):
-            entries[v] = np.uint16(np.int32(total[v] + start))
+            entries[v] = np.uint8(np.int32(wide + start))
+        return
+    total = f32_at(sums, _VALUES)
+    total[:] = start
+    for first in range(0, columns, 4):
+        _add_four(grid + first * _VALUES, weights + first * 4, sums)
+    for v in range(_VALUES):
+        entries[v] = np.uint8(np.int32(total[v]))
 
 
 @kernel
-def prepare_tables(ix, query, out):
+def _add_column(table, middle, weight, sums):
+    """Add to float32 (256,) at `sums` what a dimension's values are from its middle, by its weight."""
+    values = f32_at(table, _VALUES)
+    total = f32_at(sums, _VALUES)
+    for v in range(_VALUES):
+        total[v] += weight * (values[v] - middle)
+
+
+@kernel
+def _write_wide(sums, out):
+    """Write to uint16 (256,) at `out` the float32 (256,) at `sums`."""
+    total = f32_at(sums, _VALUES)
+    entries = u8_at(out, 2 * _VALUES).view(np.uint16)
+    for v in range(_VALUES):
+        entries[v] = np.uint16(np.int32(total[v]))
+
+
+@kernel
+def prepare_tables(ix, query, out, is_rough):
     """Write to `out` the form in which a query is compared with code rows.
 
     How far the entries of a byte can lie apart is bounded by what its dimensions range over, and not found among the
-    entries: that would take a second pass over them, for steps that are a little finer.
+    entries: that would take a second pass over them, for steps that are a little finer. All entries have one step, so
+    uint8 will not do where one byte reaches much further than the others: these would be left with few.
 
     Parameters
     ----------
     query : address of float32 (dim,), the exact query, rotated where codes are
     out : address of QUERY_HEADER + 512 * CODE_BYTES bytes
+    is_rough : whether entries of uint8 will do, because the nearest are compared again by `product_distance_in_full`
     """
     dim = ix[DIM]
     width = ix[CODE_WIDTH]
@@ -226,22 +268,24 @@ def prepare_tables(ix, query, out):
         base += np.float32(1)
     offset = np.float32(0)
     extreme = abs(base)
-    total = np.float32(0)
+    all_reach = np.float32(0)
     for d in range(dim):
         offset += weights[d] * middle[d]
         extreme += abs(weights[d] * middle[d])
-        weights[d] *= step[d]
-        total += abs(weights[d])
-    offset -= total * _MOST_GRID
-    extreme += np.float32(2) * total * _MOST_GRID
+        all_reach += abs(weights[d] * step[d])
+    all_reach *= _MOST_GRID
+    offset -= all_reach
+    extreme += np.float32(2) * all_reach
     most_reach = np.float32(0)
     for b in range(size):
-        total = np.float32(0)
-        for d in range(b * width, (b + 1) * width):
-            total += abs(weights[d])
-        reach[b] = total * _MOST_GRID
+        own_reach = np.float32(0)
+        for d in range(b * width, min((b + 1) * width, dim)):
+            own_reach += abs(weights[d] * step[d])
+        reach[b] = own_reach * _MOST_GRID
         most_reach = max(most_reach, reach[b])
-    alpha = np.float32(2) * most_reach / np.float32(min(_MOST_ENTRY, _MOST_SUM // size))
+    is_narrow = is_rough and ix[CODE_GRID] != 0 and most_reach * np.float32(size) <= _MOST_UNEVEN * all_reach
+    levels = np.int64(_NARROW_ENTRY) if is_narrow else np.int64(min(_WIDE_ENTRY, _MOST_SUM // size))
+    alpha = np.float32(2) * most_reach / np.float32(levels)
     inverse = np.float32(1) / alpha if alpha > np.float32(0) else np.float32(0)
     if not (np.isfinite(inverse) and extreme < _COMFORT):  # every row is as far away as every other
         base = np.float32(0)
@@ -253,25 +297,38 @@ def prepare_tables(ix, query, out):
     store_f32(out, base)
     store_f32(out + 4, alpha)
     store_f32(out + 8, offset)
+    store_i32(out + 12, 1 if is_narrow else 2)
     for d in range(dim):
-        weights[d] *= inverse
+        weights[d] *= inverse * (step[d] if is_narrow else np.float32(1))
+    tables = out + QUERY_HEADER
+    if is_narrow:
+        for b in range(size):
+            grid = ix[CODE_GRID] + b * columns * _VALUES
+            own = address_of(weights) + b * width * 4
+            _write_narrow(grid, columns, own, address_of(sums), reach[b] * inverse, tables + b * _VALUES)
+        return
     for b in range(size):
-        own = address_of(weights) + b * width * 4
-        grid = ix[CODE_GRID] + b * columns * _VALUES * 2
-        partial = np.int64(0)
-        if columns > 4:
-            sums[:] = 0
-            partial = address_of(sums)
-        for d in range(0, columns - 4, 4):
-            _add_four(grid + d * _VALUES * 2, own + d * 4, partial)
-        last = columns - 4
-        entries = out + QUERY_HEADER + b * _VALUES * 2
-        _write_four(grid + last * _VALUES * 2, own + last * 4, partial, reach[b] * inverse, entries)
+        sums[:] = reach[b] * inverse + np.float32(0.5)  # rounds
+        for d in range(b * width, min((b + 1) * width, dim)):
+            _add_column(ix[CODE_TABLE] + d * _VALUES * 4, middle[d], weights[d], address_of(sums))
+        _write_wide(address_of(sums), tables + b * _VALUES * 2)
 
 
 @inline_kernel
-def _four_entries(tables, codes):
-    """Sum of what four bytes of codes are in their tables."""
+def _four_narrow(tables, codes):
+    """Sum of what four bytes of codes are in their tables of uint8."""
+    four = load_i32(codes)
+    return (
+        load_u8(tables + (four & 255))
+        + load_u8(tables + 256 + ((four >> 8) & 255))
+        + load_u8(tables + 512 + ((four >> 16) & 255))
+        + load_u8(tables + 768 + ((four >> 24) & 255))
+    )
+
+
+@inline_kernel
+def _four_wide(tables, codes):
+    """Sum of what four bytes of codes are in their tables of uint16."""
     four = load_i32(codes)
     return (
         load_u16(tables + ((four << 1) & 510))
@@ -281,24 +338,43 @@ def _four_entries(tables, codes):
     )
 
 
+# No sum is negative. That each turn asks keeps LLVM from gathering entries into vectors, which takes twice as long.
+
+
 @inline_kernel
-def _sum_of_entries(tables, codes, size):
-    """Sum of what `size` bytes of codes are in their tables."""
+def _sum_of_narrow(tables, codes, size):
+    """Sum of what `size` bytes of codes are in their tables of uint8."""
     total = np.int64(0)
     b = np.int64(0)
-    # No sum is negative. That each turn asks keeps LLVM from gathering entries into vectors, which takes twice as long.
+    while b <= size - 16 and total >= 0:
+        table = tables + b * _VALUES
+        total += (
+            _four_narrow(table, codes + b)
+            + _four_narrow(table + 1024, codes + b + 4)
+            + _four_narrow(table + 2048, codes + b + 8)
+            + _four_narrow(table + 3072, codes + b + 12)
+        )
+        b += 16
+    while b < size and total >= 0:
+        total += load_u8(tables + b * _VALUES + load_u8(codes + b))
+        b += 1
+    return total
+
+
+@inline_kernel
+def _sum_of_wide(tables, codes, size):
+    """Sum of what `size` bytes of codes are in their tables of uint16."""
+    total = np.int64(0)
+    b = np.int64(0)
     while b <= size - 16 and total >= 0:
         table = tables + b * _VALUES * 2
         total += (
-            _four_entries(table, codes + b)
-            + _four_entries(table + 2048, codes + b + 4)
-            + _four_entries(table + 4096, codes + b + 8)
-            + _four_entries(table + 6144, codes + b + 12)
+            _four_wide(table, codes + b)
+            + _four_wide(table + 2048, codes + b + 4)
+            + _four_wide(table + 4096, codes + b + 8)
+            + _four_wide(table + 6144, codes + b + 12)
         )
         b += 16
-    while b <= size - 4 and total >= 0:
-        total += _four_entries(tables + b * _VALUES * 2, codes + b)
-        b += 4
     while b < size and total >= 0:
         total += load_u16(tables + b * _VALUES * 2 + (load_u8(codes + b) << 1))
         b += 1
@@ -308,12 +384,56 @@ def _sum_of_entries(tables, codes, size):
 @inline_kernel
 def product_distance(ix, form, row):
     """Distance of the query form at `form` to the code row at address `row`."""
-    total = _sum_of_entries(form + QUERY_HEADER, row + ix[CODE_HEAD], ix[CODE_BYTES])
+    tables = form + QUERY_HEADER
+    codes = row + ix[CODE_HEAD]
+    if load_i32(form + 12) == 1:
+        total = _sum_of_narrow(tables, codes, ix[CODE_BYTES])
+    else:
+        total = _sum_of_wide(tables, codes, ix[CODE_BYTES])
     estimate = load_f32(form + 8) + load_f32(form + 4) * np.float32(total)
     distance = load_f32(form) + load_f32(row) * estimate
     if ix[FORM] == FORM_L2:
         distance += load_f32(row + 4)
     return distance
+
+
+@inline_kernel
+def write_relative(ix, query, out):
+    """Write to float32 (dim,) at `out` what the centroids that codes name are multiplied by in distances of a query.
+
+    Parameters
+    ----------
+    query : address of float32 (dim,), what tables were made of
+    """
+    dim = ix[DIM]
+    q = f32_at(query, dim)
+    center = f32_at(ix[CODE_CENTER], dim)
+    relative = f32_at(out, dim)
+    is_l2 = np.float32(1) if ix[FORM] == FORM_L2 else np.float32(0)
+    for d in range(dim):
+        relative[d] = q[d] - is_l2 * center[d]
+
+
+@kernel
+def product_distance_in_full(ix, form, relative, row, room):
+    """Distance to the code row at address `row` without tables: right to the rounding of float32.
+
+    Parameters
+    ----------
+    form : address of the query form
+    relative : address of what `write_relative` wrote
+    room : address of float32 (dim,) to work in
+    """
+    dim = ix[DIM]
+    _write_d(ix, row + ix[CODE_HEAD], room)
+    q = f32_at(relative, dim)
+    named = f32_at(room, dim)
+    product = np.float32(0)
+    for d in range(dim):
+        product += q[d] * named[d]
+    if ix[FORM] == FORM_L2:
+        return load_f32(form) - np.float32(2) * load_f32(row) * product + load_f32(row + 4)
+    return load_f32(form) - load_f32(row) * product
 
 
 @inline_kernel

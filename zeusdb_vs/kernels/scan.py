@@ -212,7 +212,7 @@ def _prepare(ix, scratch, query):
     """Make ready both forms of a query; returns 0 or what is wrong with it."""
     status = prepare_exact_query(ix, query, scratch[QUERY_EXACT])
     if status == 0:
-        prepare_query_form(ix, scratch[QUERY_EXACT], scratch[QUERY_FORM])
+        prepare_query_form(ix, scratch[QUERY_EXACT], scratch[QUERY_FORM], False)
     return status
 
 

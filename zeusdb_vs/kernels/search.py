@@ -13,6 +13,7 @@ from zeusdb_vs.kernels.compile import inline_kernel, kernel
 from zeusdb_vs.kernels.distances import (
     code_distance,
     code_distances,
+    coded_query,
     distance_by_code,
     exact_distance,
     prefetch_codes,
@@ -22,6 +23,7 @@ from zeusdb_vs.kernels.distances import (
     row_address,
 )
 from zeusdb_vs.kernels.intrinsics import (
+    address_of,
     f32_at,
     i64_at,
     load_f32,
@@ -36,6 +38,10 @@ from zeusdb_vs.kernels.intrinsics import (
 )
 from zeusdb_vs.kernels.layout import (
     CHUNK_SHIFT,
+    CODE,
+    CODE_PQ,
+    CODE_STRIDE,
+    CODES,
     COUNT_DISTANCES,
     COUNT_HOPS,
     DIM,
@@ -68,6 +74,7 @@ from zeusdb_vs.kernels.layout import (
     N,
 )
 from zeusdb_vs.kernels.pool import distance_of_key, insert_key, make_key, slot_of_key
+from zeusdb_vs.kernels.product import product_distance_in_full, write_relative
 
 _NO_KEY = np.int64(0x7FFFFFFFFFFFFFFF)
 """Greater than any key."""
@@ -105,51 +112,6 @@ def next_epoch(scratch):
     return epoch
 
 
-@kernel
-def descend(ix, scratch, form, start, from_level, to_level):
-    """Greedy walk from `from_level` down to and including `to_level` + 1; returns the nearest slot met.
-
-    Parameters
-    ----------
-    form : address of the query form
-    start : slot to start from
-    """
-    nearest = start
-    best = code_distance(ix, form, start)
-    slots = scratch[HOP_SLOTS]
-    distances = scratch[HOP_DISTANCES]
-    n = ix[N]
-    width = ix[UPPER_WIDTH]
-    computed = np.int64(1)
-    for level in range(from_level, to_level, -1):
-        moved = True
-        while moved:
-            moved = False
-            row = links_address(ix, nearest, level)
-            if row == 0:
-                break
-            count = np.int64(0)
-            for j in range(width):
-                slot = load_i32(row + j * 4)
-                if slot < 0:
-                    break
-                if slot >= n:
-                    continue
-                store_i32(slots + count * 4, slot)
-                prefetch_codes(ix, slot)
-                count += 1
-            code_distances(ix, form, slots, count, distances)
-            computed += count
-            for i in range(count):
-                distance = load_f32(distances + i * 4)
-                if distance < best:
-                    best = distance
-                    nearest = load_i32(slots + i * 4)
-                    moved = True
-    scratch[COUNT_DISTANCES] += computed
-    return nearest
-
-
 @inline_kernel
 def _add_unvisited(ix, scratch, row, width, n, epoch):
     """Collect and prefetch the unvisited neighbours of one row; returns how many there are.
@@ -173,6 +135,43 @@ def _add_unvisited(ix, scratch, row, width, n, epoch):
     for i in range(count):
         prefetch_codes(ix, load_i32(slots + i * 4))
     return count
+
+
+@kernel
+def descend(ix, scratch, form, start, from_level, to_level):
+    """Greedy walk from `from_level` down to and including `to_level` + 1; returns the nearest slot met.
+
+    Parameters
+    ----------
+    form : address of the query form
+    start : slot to start from
+    """
+    nearest = start
+    best = code_distance(ix, form, start)
+    slots = scratch[HOP_SLOTS]
+    distances = scratch[HOP_DISTANCES]
+    # One visited set for all levels: what was met and is not the nearest will not be.
+    epoch = next_epoch(scratch)
+    store_u16(scratch[VISITED] + start * 2, epoch)
+    computed = np.int64(1)
+    for level in range(from_level, to_level, -1):
+        moved = True
+        while moved:
+            moved = False
+            row = links_address(ix, nearest, level)
+            if row == 0:
+                break
+            count = _add_unvisited(ix, scratch, row, ix[UPPER_WIDTH], ix[N], epoch)
+            code_distances(ix, form, slots, count, distances)
+            computed += count
+            for i in range(count):
+                distance = load_f32(distances + i * 4)
+                if distance < best:
+                    best = distance
+                    nearest = load_i32(slots + i * 4)
+                    moved = True
+    scratch[COUNT_DISTANCES] += computed
+    return nearest
 
 
 @inline_kernel
@@ -386,11 +385,39 @@ def _take_pool(ix, scratch, pool, size, k, mask):
 
 
 @kernel
+def _take_products(ix, scratch, pool, size, k, mask):
+    """Take the nearest `k` of the first `k` and half as many of a sorted pool: its distances have tables' rounding."""
+    results = scratch[RESULTS]
+    form = scratch[QUERY_FORM]
+    dim = ix[DIM]
+    relative = np.empty(dim, np.float32)
+    room = np.empty(dim, np.float32)
+    write_relative(ix, coded_query(ix, scratch[QUERY_EXACT], form), address_of(relative))
+    most = k + k // 2
+    found = np.int64(0)
+    done = np.int64(0)
+    for i in range(size):
+        slot = slot_of_key(load_i64(pool + i * 8))
+        if mask != 0 and load_u8(mask + slot) == 0:
+            continue
+        row = row_address(ix[CODES], slot, ix[CHUNK_SHIFT], ix[CODE_STRIDE])
+        exact = product_distance_in_full(ix, form, address_of(relative), row, address_of(room))
+        if insert_key(results, found, k, make_key(distance_by_code(ix, exact), slot)) >= 0:
+            found = min(found + 1, k)
+        done += 1
+        if done == most:
+            break
+    return found
+
+
+@kernel
 def rerank_pool(ix, scratch, pool, size, k, depth, mask):
     """Rerank the first `depth` of a sorted pool that may be returned by exact distance; with 0, take the first by code.
 
     Leaves the `k` nearest as sorted keys in the results of `scratch` and returns how many there are.
     """
+    if depth == 0 and ix[CODE] == CODE_PQ:
+        return _take_products(ix, scratch, pool, size, k, mask)
     if depth == 0:
         return _take_pool(ix, scratch, pool, size, k, mask)
     results = scratch[RESULTS]
@@ -454,7 +481,7 @@ def _start_query(ix, scratch, query):
     status = prepare_exact_query(ix, query, scratch[QUERY_EXACT])
     if status == 0:
         form = scratch[QUERY_FORM]
-        prepare_query_form(ix, scratch[QUERY_EXACT], form)
+        prepare_query_form(ix, scratch[QUERY_EXACT], form, True)
         entry = descend(ix, scratch, form, ix[ENTRY_POINT], ix[TOP_LEVEL], np.int64(0))
         start_walk(ix, scratch, form, entry)
     return status
