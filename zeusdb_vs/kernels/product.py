@@ -398,6 +398,16 @@ def product_distance(ix, form, row):
 
 
 @inline_kernel
+def product_rounding(ix, form):
+    """By how much the rounding of tables may bring two rows out of order, but for one pair in hundreds.
+
+    Entries are wrong by up to half a step, evenly, so sums by .29 steps times the root of how many there are; twice that
+    with the grid's own rounding, for two rows, and three times that for certainty's sake.
+    """
+    return np.float32(2) * load_f32(form + 4) * np.float32(np.sqrt(ix[CODE_BYTES]))
+
+
+@inline_kernel
 def write_relative(ix, query, out):
     """Write to float32 (dim,) at `out` what the centroids that codes name are multiplied by in distances of a query.
 

@@ -74,7 +74,7 @@ from zeusdb_vs.kernels.layout import (
     N,
 )
 from zeusdb_vs.kernels.pool import distance_of_key, insert_key, make_key, slot_of_key
-from zeusdb_vs.kernels.product import product_distance_in_full, write_relative
+from zeusdb_vs.kernels.product import product_distance_in_full, product_rounding, write_relative
 
 _NO_KEY = np.int64(0x7FFFFFFFFFFFFFFF)
 """Greater than any key."""
@@ -386,27 +386,33 @@ def _take_pool(ix, scratch, pool, size, k, mask):
 
 @kernel
 def _take_products(ix, scratch, pool, size, k, mask):
-    """Take the nearest `k` of the first `k` and half as many of a sorted pool: its distances have tables' rounding."""
+    """Take the nearest `k` of a sorted pool that may be returned, compared again without the rounding of tables.
+
+    Compared are the first `k` and whatever that rounding may have put behind them.
+    """
     results = scratch[RESULTS]
     form = scratch[QUERY_FORM]
     dim = ix[DIM]
     relative = np.empty(dim, np.float32)
     room = np.empty(dim, np.float32)
     write_relative(ix, coded_query(ix, scratch[QUERY_EXACT], form), address_of(relative))
-    most = k + k // 2
+    furthest = np.float32(np.inf)
     found = np.int64(0)
     done = np.int64(0)
     for i in range(size):
-        slot = slot_of_key(load_i64(pool + i * 8))
+        key = load_i64(pool + i * 8)
+        slot = slot_of_key(key)
         if mask != 0 and load_u8(mask + slot) == 0:
             continue
+        if done >= k and distance_of_key(key) > furthest:
+            break
         row = row_address(ix[CODES], slot, ix[CHUNK_SHIFT], ix[CODE_STRIDE])
         exact = product_distance_in_full(ix, form, address_of(relative), row, address_of(room))
         if insert_key(results, found, k, make_key(distance_by_code(ix, exact), slot)) >= 0:
             found = min(found + 1, k)
         done += 1
-        if done == most:
-            break
+        if done == k:
+            furthest = distance_of_key(key) + product_rounding(ix, form)
     return found
 
 
