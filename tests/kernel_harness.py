@@ -12,7 +12,7 @@ import oracle
 from numpy.typing import NDArray
 
 from zeusdb_vs.graph import HNSWGraph
-from zeusdb_vs.kernels import distances, layout, repair, scan, search
+from zeusdb_vs.kernels import distances, exact_distances, layout, repair, scan, search
 from zeusdb_vs.kernels.compile import FASTMATH, JIT_DISABLED
 from zeusdb_vs.metrics import METRICS
 from zeusdb_vs.quantization import ScalarCodec
@@ -154,7 +154,7 @@ class KernelIndex:
         """Prepare both forms of a query in `scratch`; return the address of the query form."""
         scratch.query[:] = query
         exact, form = int(scratch.block[layout.QUERY_EXACT]), int(scratch.block[layout.QUERY_FORM])
-        assert distances.prepare_exact_query(ix, scratch.query_address, exact) == 0
+        assert exact_distances.prepare_exact_query(ix, scratch.query_address, exact) == 0
         distances.prepare_query_form(ix, exact, form, False)
         return form
 

@@ -21,15 +21,8 @@ from zeusdb_vs.errors import (
     RecordError,
     VectorError,
 )
-from zeusdb_vs.inputs import (
-    GENERATOR_CHUNK,
-    Failure,
-    RecordBatch,
-    admit_rows,
-    check_rows,
-    merge_rows,
-    read_rows,
-)
+from zeusdb_vs.inputs import Failure, RecordBatch, admit_rows, check_rows, merge_rows
+from zeusdb_vs.record_forms import GENERATOR_CHUNK, read_rows
 
 DIM = 4
 V = [1.0, 2.0, 3.0, 4.0]

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zeusdb_vs.binding import apply_journal, require_journal
 from zeusdb_vs.checks import check_bool
 from zeusdb_vs.collection import Collection, trained_quantization
 from zeusdb_vs.documents import EncodedRecord, decode_document
@@ -23,6 +22,7 @@ from zeusdb_vs.inputs import RecordBatch
 from zeusdb_vs.metrics import METRICS
 from zeusdb_vs.parts import CollectionConfig
 from zeusdb_vs.product import ProductCodec
+from zeusdb_vs.readers import apply_journal, require_journal
 from zeusdb_vs.records import Records
 from zeusdb_vs.snapshots import IndexState, contents_of, read_config, read_index, take_snapshot
 from zeusdb_vs.storage import (

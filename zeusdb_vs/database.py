@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from zeusdb_vs.binding import MAPS_BY_DEFAULT, Binding, Reader, open_writer
+from zeusdb_vs.binding import Binding, open_writer
 from zeusdb_vs.checks import check_bool, check_build_options, check_int, check_str_list, did_you_mean
 from zeusdb_vs.collection import Collection
 from zeusdb_vs.errors import ArgumentTypeError, ConfigurationError
@@ -16,6 +16,7 @@ from zeusdb_vs.index import HNSWIndex, load_index
 from zeusdb_vs.metrics import ALIASES
 from zeusdb_vs.parts import CollectionConfig
 from zeusdb_vs.quantization_config import read_quantization, warn_of_quantization
+from zeusdb_vs.readers import MAPS_BY_DEFAULT, Reader
 from zeusdb_vs.snapshots import IndexState
 from zeusdb_vs.storage import Durability
 

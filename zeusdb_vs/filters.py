@@ -17,6 +17,7 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from zeusdb_vs.errors import FilterError
+from zeusdb_vs.filtering.operands import MissingRule, Op
 from zeusdb_vs.filtering.tree import (
     MAX_DEPTH,
     MAX_TERMS,
@@ -24,9 +25,7 @@ from zeusdb_vs.filtering.tree import (
     Comparison,
     Field,
     Filter,
-    MissingRule,
     Not,
-    Op,
     Or,
     comparisons_of,
     field,

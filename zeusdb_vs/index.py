@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from zeusdb_vs.binding import MAPS_BY_DEFAULT, Reader
 from zeusdb_vs.calls.adds import AddCalls
 from zeusdb_vs.calls.changes import ChangeCalls
 from zeusdb_vs.calls.figures import FigureCalls
@@ -16,6 +15,7 @@ from zeusdb_vs.calls.saves import SaveCalls
 from zeusdb_vs.calls.searches import SearchCalls
 from zeusdb_vs.calls.upkeep import UpkeepCalls
 from zeusdb_vs.errors import ArgumentTypeError
+from zeusdb_vs.readers import MAPS_BY_DEFAULT, Reader
 
 
 class HNSWIndex(

@@ -16,7 +16,7 @@ from zeusdb_vs.errors import (
     FilterError,
     RecordNotFoundError,
 )
-from zeusdb_vs.fields import Selection
+from zeusdb_vs.filtering.views import Selection
 from zeusdb_vs.filters import matches_everything, parse_filter
 from zeusdb_vs.results import SearchExplanation
 from zeusdb_vs.views import SearchResult, View

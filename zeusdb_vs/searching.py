@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from zeusdb_vs import exact as exact_scan
 from zeusdb_vs.errors import VectorError
-from zeusdb_vs.fields import Selection
+from zeusdb_vs.filtering.views import Selection
 from zeusdb_vs.kernels import layout
 from zeusdb_vs.planner import DECODED_EF, DEFAULT_EF, Plan, exact_plan, plan, scan_plan
 from zeusdb_vs.scratch import Scratch

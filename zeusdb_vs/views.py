@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeusdb_vs.calibration import Calibration
-from zeusdb_vs.fields import FieldsView, Selection
+from zeusdb_vs.filtering.views import FieldsView, Selection
 from zeusdb_vs.graph import HNSWGraph
 from zeusdb_vs.ids import Ids
 from zeusdb_vs.kernels import layout

@@ -10,7 +10,7 @@ import oracle
 import pytest
 from kernel_harness import CODES, DIMS, ROWS, KernelIndex, clustered, compiled, make_index
 
-from zeusdb_vs.kernels import distances, layout
+from zeusdb_vs.kernels import distances, exact_distances, layout
 from zeusdb_vs.metrics import METRICS
 from zeusdb_vs.vectors import Vectors
 
@@ -20,19 +20,19 @@ FLOAT32 = 2e-6
 
 @compiled
 def _exact(ix: Any, query: Any, slot: Any) -> Any:
-    return distances.exact_distance(ix, query, slot)
+    return exact_distances.exact_distance(ix, query, slot)
 
 
 @compiled
 def _exact_f64(space: Any, query: Any, row: Any, dim: Any) -> Any:
-    return distances.exact_distance_f64(space, query, row, dim)
+    return exact_distances.exact_distance_f64(space, query, row, dim)
 
 
 def _exact_distances(index: KernelIndex, query: np.ndarray) -> np.ndarray:
     ix, scratch = index.describe(), index.scratch()
     scratch.query[:] = query
     exact = int(scratch.block[layout.QUERY_EXACT])
-    assert distances.prepare_exact_query(ix, scratch.query_address, exact) == 0
+    assert exact_distances.prepare_exact_query(ix, scratch.query_address, exact) == 0
     return np.array([_exact(ix, exact, slot) for slot in range(index.n)], np.float64)
 
 
@@ -89,7 +89,7 @@ def test_exact_query_is_of_unit_length_under_cosine_only(space: str) -> None:
     index = make_index(space, 32, clustered(4, 9, seed=7))
     ix = index.describe()
     query, out = 5 * clustered(1, 9, seed=8)[0], np.zeros(9, np.float32)
-    assert distances.prepare_exact_query(ix, query.ctypes.data, out.ctypes.data) == 0
+    assert exact_distances.prepare_exact_query(ix, query.ctypes.data, out.ctypes.data) == 0
     right = index.prepared(query[None])[0]
     np.testing.assert_allclose(out, right, rtol=1e-6)
     if space != "cosine":
@@ -102,14 +102,14 @@ def test_exact_query_is_refused_when_not_finite(space: str, value: float) -> Non
     ix = make_index(space, 32, clustered(4, 9, seed=7)).describe()
     query, out = np.ones(9, np.float32), np.zeros(9, np.float32)
     query[8] = value
-    assert distances.prepare_exact_query(ix, query.ctypes.data, out.ctypes.data) == 1
+    assert exact_distances.prepare_exact_query(ix, query.ctypes.data, out.ctypes.data) == 1
 
 
 @pytest.mark.parametrize("space", oracle.SPACES)
 def test_zero_query_is_refused_under_cosine_only(space: str) -> None:
     ix = make_index(space, 32, clustered(4, 9, seed=7)).describe()
     query, out = np.zeros(9, np.float32), np.ones(9, np.float32)
-    status = distances.prepare_exact_query(ix, query.ctypes.data, out.ctypes.data)
+    status = exact_distances.prepare_exact_query(ix, query.ctypes.data, out.ctypes.data)
     assert status == (2 if space == "cosine" else 0)
 
 

@@ -9,7 +9,7 @@ import pytest
 from kernel_harness import JIT_DISABLED, compiled
 from numpy.typing import NDArray
 
-from zeusdb_vs.kernels import intrinsics
+from zeusdb_vs.kernels import intrinsics, simd
 from zeusdb_vs.kernels.layout import QUERY_HEADER
 
 BLOCKS = (1, 2, 3, 6, 12, 24)
@@ -18,27 +18,27 @@ BLOCKS = (1, 2, 3, 6, 12, 24)
 
 @compiled
 def _dot_u4(codes: Any, query: Any, blocks: Any) -> Any:
-    return intrinsics.dot_u4_i8(codes, query, blocks)
+    return simd.dot_u4_i8(codes, query, blocks)
 
 
 @compiled
 def _dot_u8(codes: Any, query: Any, blocks: Any) -> Any:
-    return intrinsics.dot_u8_i8(codes, query, blocks)
+    return simd.dot_u8_i8(codes, query, blocks)
 
 
 @compiled
 def _sad(codes: Any, query: Any, blocks: Any) -> Any:
-    return intrinsics.sad_u8(codes, query, blocks)
+    return simd.sad_u8(codes, query, blocks)
 
 
 @compiled
 def _distances_u4(rows: Any, following: Any, form: Any, blocks: Any, out: Any) -> Any:
-    intrinsics.distances_u4(rows, following, form, blocks, out)
+    simd.distances_u4(rows, following, form, blocks, out)
 
 
 @compiled
 def _distances_u8(rows: Any, following: Any, form: Any, blocks: Any, out: Any) -> Any:
-    intrinsics.distances_u8(rows, following, form, blocks, out)
+    simd.distances_u8(rows, following, form, blocks, out)
 
 
 @compiled

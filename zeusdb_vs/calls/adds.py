@@ -8,7 +8,8 @@ from typing import Any, Literal
 from zeusdb_vs.calls.handle import Handle
 from zeusdb_vs.checks import check_bool
 from zeusdb_vs.errors import ConfigurationError
-from zeusdb_vs.inputs import CheckedRows, admit_rows, check_rows, merge_rows, read_rows
+from zeusdb_vs.inputs import CheckedRows, admit_rows, check_rows, merge_rows
+from zeusdb_vs.record_forms import read_rows
 from zeusdb_vs.results import AddResult
 
 

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
-from zeusdb_vs.binding import Binding, Reader
+from zeusdb_vs.binding import Binding
 from zeusdb_vs.collection import Collection
 from zeusdb_vs.errors import ClosedIndexError, ReadOnlyError
+from zeusdb_vs.readers import Reader
 from zeusdb_vs.snapshots import IndexState
 from zeusdb_vs.views import View
 

@@ -10,7 +10,7 @@ import numpy as np
 from zeusdb_vs.calls.handle import Handle
 from zeusdb_vs.checks import check_bool, check_int, check_str_list
 from zeusdb_vs.errors import ArgumentTypeError, ConfigurationError, RecordNotFoundError
-from zeusdb_vs.fields import FieldSummary
+from zeusdb_vs.filtering.views import FieldSummary
 from zeusdb_vs.reading import (
     Hits,
     chosen_parts,

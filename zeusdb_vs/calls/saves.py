@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 
-from zeusdb_vs.binding import Binding, Reader
+from zeusdb_vs.binding import Binding
 from zeusdb_vs.calls.handle import Handle
 from zeusdb_vs.errors import ArgumentTypeError, ConfigurationError
+from zeusdb_vs.readers import Reader
 from zeusdb_vs.snapshots import save_snapshot, take_snapshot
 
 logger = logging.getLogger("zeusdb_vs")

@@ -16,7 +16,7 @@ from zeusdb_vs.calls.handle import Handle
 from zeusdb_vs.checks import check_bool, check_int
 from zeusdb_vs.coerce import as_one_query, read_queries
 from zeusdb_vs.errors import ArgumentTypeError, VectorError
-from zeusdb_vs.fields import Selection
+from zeusdb_vs.filtering.views import Selection
 from zeusdb_vs.reading import (
     DEFAULT_PARTS,
     Hits,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeusdb_vs.filtering import terms as term_sets
-from zeusdb_vs.filtering.matching import Choice
+from zeusdb_vs.filtering.choices import Choice
 from zeusdb_vs.filtering.terms import Terms
 from zeusdb_vs.filtering.values import Kind, classify
 

@@ -6,19 +6,28 @@ Both say the same; the first serves records that are not folded into columns yet
 from __future__ import annotations
 
 import operator
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from functools import lru_cache
-from itertools import pairwise
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from zeusdb_vs.filtering import texts
 from zeusdb_vs.filtering.blobs import Blobs
+from zeusdb_vs.filtering.choices import (
+    Choice,
+    Matcher,
+    Vocabulary,
+    complement,
+    from_flags,
+    from_ids,
+    intersection,
+    union,
+)
+from zeusdb_vs.filtering.operands import MissingRule, Op
 from zeusdb_vs.filtering.terms import Terms
-from zeusdb_vs.filtering.tree import Comparison, MissingRule, Op
+from zeusdb_vs.filtering.tree import Comparison
 from zeusdb_vs.filtering.values import (
     EMPTY_ARRAY_KEY,
     KIND_NAMES,
@@ -29,144 +38,8 @@ from zeusdb_vs.filtering.values import (
     instant_of_text,
 )
 
-Ranges: TypeAlias = "list[tuple[int, int]]"
-Choice: TypeAlias = "Ranges | NDArray[np.bool_]"
-"""Terms chosen: a few ascending, disjoint, non-empty half-open ranges, or a flag for each term."""
-
-MANY_RANGES = 8
-"""From here on flags are cheaper than ranges."""
-_CHARACTER = rb"(?:[\x00-\x7f]|[\xc0-\xff][\x80-\xbf]*)"
-"""One character of UTF-8."""
 SCAN_SHARE = 16
 """Looking up a string costs as much as passing over so many."""
-
-
-class Vocabulary(Protocol):
-    """What is known of a field's distinct values; of the elements of its arrays if it has any."""
-
-    @property
-    def terms(self) -> Terms:
-        """The distinct values."""
-        ...
-
-    @property
-    def elements(self) -> Elements | None:
-        """The distinct elements of the arrays among them."""
-        ...
-
-
-class Elements(Vocabulary, Protocol):
-    """What is asked of the elements of a field's arrays."""
-
-    def owners(self, chosen: Choice, arrays: int) -> NDArray[np.bool_]:
-        """Return for each of so many arrays whether it holds a chosen element."""
-        ...
-
-
-# ---------------------------------------------------------------------------------------------- choices
-
-
-def as_flags(chosen: Choice, size: int) -> NDArray[np.bool_]:
-    """Return a choice as one flag for each term."""
-    if not isinstance(chosen, list):
-        return chosen
-    flags = np.zeros(size, np.bool_)
-    for low, high in chosen:
-        flags[low:high] = True
-    return flags
-
-
-def from_flags(flags: NDArray[np.bool_], base: int, size: int) -> Choice:
-    """Return the choice of the flagged terms among those from `base` on, out of `size` in all."""
-    edges = np.flatnonzero(flags[1:] != flags[:-1])
-    if len(edges) < 2 * MANY_RANGES:
-        bounds = [0, *(edges + 1).tolist(), len(flags)]
-        return [(base + low, base + high) for low, high in pairwise(bounds) if low < high and flags[low]]
-    if len(flags) == size:
-        return flags
-    every = np.zeros(size, np.bool_)
-    every[base : base + len(flags)] = flags
-    return every
-
-
-def _from_ids(ids: NDArray[np.integer[Any]], size: int) -> Choice:
-    """Return ascending term numbers as a choice."""
-    if not len(ids):
-        return []
-    breaks = np.flatnonzero(np.diff(ids) > 1)
-    if len(breaks) < MANY_RANGES:
-        firsts = [0, *(breaks + 1).tolist()]
-        lasts = [*breaks.tolist(), len(ids) - 1]
-        return [(int(ids[a]), int(ids[b]) + 1) for a, b in zip(firsts, lasts, strict=True)]
-    flags = np.zeros(size, np.bool_)
-    flags[ids] = True
-    return flags
-
-
-def union(parts: Iterable[Choice], size: int) -> Choice:
-    """Return the terms in any of the choices."""
-    parts = [part for part in parts if not isinstance(part, list) or part]
-    if len(parts) <= 1:
-        return parts[0] if parts else []
-    if all(isinstance(part, list) for part in parts) and sum(map(len, parts)) <= MANY_RANGES:
-        merged: Ranges = []
-        for low, high in sorted(bounds for part in parts for bounds in part):
-            if merged and low <= merged[-1][1]:
-                merged[-1] = merged[-1][0], max(high, merged[-1][1])
-            else:
-                merged.append((low, high))
-        return merged
-    flags: NDArray[np.bool_] = as_flags(parts[0], size).copy()
-    for part in parts[1:]:
-        if isinstance(part, list):
-            for low, high in part:
-                flags[low:high] = True
-        else:
-            flags |= part
-    return flags
-
-
-def intersection(first: Choice, second: Choice, size: int) -> Choice:
-    """Return the terms in both choices."""
-    if isinstance(first, list) and isinstance(second, list):
-        pairs = ((max(a, c), min(b, d)) for a, b in first for c, d in second)
-        return [(low, high) for low, high in pairs if low < high]
-    flags: NDArray[np.bool_] = as_flags(first, size) & as_flags(second, size)
-    return flags
-
-
-def complement(chosen: Choice, size: int) -> Choice:
-    """Return the terms not chosen."""
-    if not isinstance(chosen, list):
-        return ~chosen
-    edges = [0, *(edge for bounds in chosen for edge in bounds), size]
-    return [(low, high) for low, high in zip(edges[::2], edges[1::2], strict=True) if low < high]
-
-
-# ---------------------------------------------------------------------------------------------- matchers
-
-
-class Matcher:
-    """One comparison, ready to be asked.
-
-    Attributes
-    ----------
-    missing : bool
-        Whether records that lack the field match.
-    index : str
-        How terms are chosen, for reports: "equality", "range", "text scan", "elements" or "presence".
-    """
-
-    index = "equality"
-    missing = False
-
-    def test(self, value: Any) -> bool:
-        """Whether a value that is there matches."""
-        raise NotImplementedError
-
-    def choose(self, field: Vocabulary) -> Choice:
-        """Return the terms that match."""
-        raise NotImplementedError
 
 
 class _Equal(Matcher):
@@ -200,7 +73,7 @@ class _Equal(Matcher):
         if self.instants:
             indexes, instants = field.terms.blobs(Kind.TEXT).dates()
             same = indexes[np.isin(instants, np.array(list(self.instants), np.int64))]
-            parts.append(_from_ids(np.sort(same) + field.terms.bases[Kind.TEXT], len(field.terms)))
+            parts.append(from_ids(np.sort(same) + field.terms.bases[Kind.TEXT], len(field.terms)))
         return union(parts, len(field.terms))
 
     def _choose_kind(self, terms: Terms, kind: Kind, keys: Sequence[Any]) -> Choice:
@@ -214,10 +87,10 @@ class _Equal(Matcher):
         if isinstance(held, np.ndarray):
             wanted = np.asarray(keys, np.float64 if kind is Kind.FLOAT else np.int64)
             places = np.minimum(held.searchsorted(wanted), len(held) - 1)
-            return _from_ids(places[held[places] == wanted] + low, len(terms))
+            return from_ids(places[held[places] == wanted] + low, len(terms))
         if len(keys) * SCAN_SHARE < high - low:
             found = [at for at in (terms.find(kind, key) for key in keys) if at >= 0]
-            return _from_ids(np.array(found, np.int64), len(terms))
+            return from_ids(np.array(found, np.int64), len(terms))
         everything = held.to_list() if isinstance(held, Blobs) else held
         flags = np.fromiter((key in self.sets[kind] for key in everything), np.bool_, high - low)
         return from_flags(flags, low, len(terms))
@@ -302,7 +175,7 @@ class _Ordered(Matcher):
                 instants.searchsorted(self.instant, "left" if self.above == self.inclusive else "right")
             )
             same = np.sort(indexes[edge:] if self.above else indexes[:edge])
-            parts.append(_from_ids(same + field.terms.bases[Kind.TEXT], len(field.terms)))
+            parts.append(from_ids(same + field.terms.bases[Kind.TEXT], len(field.terms)))
         return union(parts, len(field.terms))
 
     def strangers(self, kinds: Iterable[Kind]) -> list[str]:
@@ -313,28 +186,6 @@ class _Ordered(Matcher):
         return sorted({KIND_NAMES[kind] for kind in kinds if kind not in known})
 
 
-class _Text(Matcher):
-    """A test of strings; `scan` chooses among the terms that are text."""
-
-    index = "text scan"
-
-    def __init__(self, test: Callable[[str], object], scan: Callable[[Blobs], Choice]) -> None:
-        self.holds = test
-        self.scan = scan
-
-    def test(self, value: Any) -> bool:
-        return isinstance(value, str) and bool(self.holds(value))
-
-    def choose(self, field: Vocabulary) -> Choice:
-        base, end = field.terms.range_of(Kind.TEXT)
-        if base == end:
-            return []
-        chosen = self.scan(field.terms.blobs(Kind.TEXT))
-        if isinstance(chosen, list):
-            return [(base + low, base + high) for low, high in chosen if low < high]
-        return from_flags(chosen, base, len(field.terms))
-
-
 class _Contains(Matcher):
     """A substring of text, or an element of arrays."""
 
@@ -342,7 +193,7 @@ class _Contains(Matcher):
 
     def __init__(self, operand: Any) -> None:
         self.element = _Elements([operand], every=False, scalars=False)
-        self.text = _containing(operand) if isinstance(operand, str) else None
+        self.text = texts.containing(operand) if isinstance(operand, str) else None
 
     def test(self, value: Any) -> bool:
         return self.element.test(value) or (self.text is not None and self.text.test(value))
@@ -442,130 +293,6 @@ class _NullAsMissing(Matcher):
         return intersection(chosen, complement([(low, high)], len(field.terms)), len(field.terms))
 
 
-# ---------------------------------------------------------------------------------------------- text
-
-
-def _containing(needle: str) -> _Text:
-    key = classify(needle)[1]
-    assert isinstance(key, bytes)
-    return _Text(lambda text: needle in text, lambda blobs: blobs.containing(key))
-
-
-def _starting(prefix: str) -> _Text:
-    key = prefix.encode("utf-8", "surrogatepass")
-    return _Text(lambda text: text.startswith(prefix), lambda blobs: [blobs.prefix_range(key)])
-
-
-def _starting_unordered(prefix: str) -> _Text:
-    key = prefix.encode("utf-8", "surrogatepass")
-    return _Text(lambda text: text.startswith(prefix), lambda blobs: blobs.starting_with(key))
-
-
-def _ending(suffix: str) -> _Text:
-    key = suffix.encode("utf-8", "surrogatepass")
-    return _Text(lambda text: text.endswith(suffix), lambda blobs: blobs.ending_with(key))
-
-
-def _containing_insensitive(needle: str) -> _Text:
-    lowered = needle.lower()
-    key = lowered.encode("utf-8", "surrogatepass")
-    return _Text(lambda text: lowered in text.lower(), lambda blobs: blobs.lowered().containing(key))
-
-
-def _regex(pattern: str) -> _Text:
-    search = re.compile(pattern).search
-    return _Text(search, lambda blobs: blobs.matching(search))
-
-
-def _like(pattern: str, *, is_ordered: bool) -> _Text:
-    """Return the test of a LIKE pattern; `is_ordered` says whether the strings that are scanned ascend."""
-    tokens = _like_tokens(pattern)
-    literals = [token for token in tokens if token]
-    wildcards = "".join("_" if token == "" else "%" if token is None else "x" for token in tokens)
-    if wildcards == "x%":
-        return (_starting if is_ordered else _starting_unordered)(literals[0])
-    if wildcards == "%x":
-        return _ending(literals[0])
-    if wildcards == "%x%":
-        return _containing(literals[0])
-    matches = re.compile(
-        "".join(".*" if t is None else "." if t == "" else re.escape(t) for t in tokens), re.DOTALL
-    )
-    as_bytes = re.compile(
-        b"".join(
-            b".*"
-            if token is None
-            else _CHARACTER
-            if token == ""
-            else re.escape(token.encode("utf-8", "surrogatepass"))
-            for token in tokens
-        ),
-        re.DOTALL,
-    )
-    exact = _pieces(tokens)
-    loose = _pieces([token or None for token in tokens])
-    prefix = (literals[0] if wildcards.startswith("x") else "").encode("utf-8", "surrogatepass")
-
-    def scan(blobs: Blobs) -> NDArray[np.bool_]:
-        if "" in tokens and not blobs.data.isascii():
-            # One character is several bytes there: the rest of the pattern leaves few for the expression.
-            return blobs.full_matching(as_bytes, blobs.holding_in_order(loose))
-        return blobs.holding_in_order(exact)
-
-    def scan_ordered(blobs: Blobs) -> NDArray[np.bool_]:
-        low, high = blobs.prefix_range(prefix)
-        found = np.zeros(len(blobs), np.bool_)
-        found[low:high] = scan(blobs.between(low, high))
-        return found
-
-    return _Text(matches.fullmatch, scan_ordered if is_ordered and prefix else scan)
-
-
-def _ilike(pattern: str) -> _Text:
-    lowered = _like(pattern.lower(), is_ordered=False)
-    return _Text(lambda text: lowered.holds(text.lower()), lambda blobs: lowered.scan(blobs.lowered()))
-
-
-def _like_tokens(pattern: str) -> list[str | None]:
-    """Split a LIKE pattern: None is any run, "" any one character, other strings stand for themselves."""
-    tokens: list[str | None] = []
-    literal = ""
-    characters = iter(pattern)
-    for character in characters:
-        if character == "\\":
-            # A backslash at the end stands for itself.
-            literal += next(characters, "\\")
-            continue
-        if character not in "%_":
-            literal += character
-            continue
-        if literal:
-            tokens.append(literal)
-            literal = ""
-        if character == "_":
-            tokens.append("")
-        elif not tokens or tokens[-1] is not None:
-            tokens.append(None)
-    if literal:
-        tokens.append(literal)
-    return tokens
-
-
-def _pieces(tokens: Sequence[str | None]) -> list[list[int | None]]:
-    """Split a LIKE pattern where any run may stand, into bytes; None is any one byte."""
-    pieces: list[list[int | None]] = [[]]
-    before: str | None = ""
-    for token in tokens:
-        if token:
-            pieces[-1] += token.encode("utf-8", "surrogatepass")
-        elif token == "":
-            pieces[-1].append(None)
-        elif before is not None:
-            pieces.append([])
-        before = token
-    return pieces
-
-
 # ---------------------------------------------------------------------------------------------- preparation
 
 
@@ -598,13 +325,13 @@ def _prepare(op: Op, operand: Any, missing: MissingRule) -> Matcher:
 
 
 _TEXT_OPS: Mapping[Op, Callable[[str], Matcher]] = {
-    Op.STARTSWITH: _starting,
-    Op.ENDSWITH: _ending,
-    Op.LIKE: lambda pattern: _like(pattern, is_ordered=True),
-    Op.ILIKE: _ilike,
-    Op.TEXT_MATCH: _containing,
-    Op.TEXT_MATCH_INSENSITIVE: _containing_insensitive,
-    Op.REGEX: _regex,
+    Op.STARTSWITH: texts.starting,
+    Op.ENDSWITH: texts.ending,
+    Op.LIKE: lambda pattern: texts.like(pattern, is_ordered=True),
+    Op.ILIKE: texts.ilike,
+    Op.TEXT_MATCH: texts.containing,
+    Op.TEXT_MATCH_INSENSITIVE: texts.containing_insensitive,
+    Op.REGEX: texts.regex,
 }
 
 

@@ -13,8 +13,9 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from zeusdb_vs.filtering.choices import Matcher, complement, intersection, union
 from zeusdb_vs.filtering.columns import NOTHING, Column, Matches, combine, record_dtype
-from zeusdb_vs.filtering.matching import Matcher, complement, intersection, prepare, union
+from zeusdb_vs.filtering.matching import prepare
 from zeusdb_vs.filtering.tree import SOURCES, And, Comparison, Filter, Not, Or
 from zeusdb_vs.filtering.values import MISSING
 

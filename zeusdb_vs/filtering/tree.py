@@ -8,88 +8,33 @@ And(field('lang') == 'en', Not(field('tags').contains('draft')))
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
-from enum import Enum
-from math import isnan
-from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NoReturn, TypeAlias
 
-import numpy as np
-
 from zeusdb_vs.errors import ArgumentTypeError, FilterError
-from zeusdb_vs.filtering.values import MAX_VALUE_DEPTH, Kind, canonical, classify, from_json, to_json
+from zeusdb_vs.filtering.operands import (
+    FLAG_OPS,
+    MissingRule,
+    Op,
+    checked_operand,
+    member_of,
+    operand_repr,
+    shown,
+    typed_key,
+)
+from zeusdb_vs.filtering.values import from_json, to_json
 
 MAX_DEPTH = 32
 """Groups nested in groups. A conjunction counts with the `Or` or `Not` that holds it."""
 MAX_TERMS = 10_000
 """Comparisons in one filter."""
-MAX_OPERAND_VALUES = 1_000_000
-"""Values within the operand of one comparison, such as a list of ids."""
-MAX_INTEGER_BITS = 4096
-"""As for stored integers: Python refuses to print integers much longer than this."""
 
 Source: TypeAlias = Literal["metadata", "payload"]
 SOURCES: tuple[Source, ...] = ("metadata", "payload")
 
 
-class Op(Enum):
-    """The operators; the value is the name used in messages and in JSON."""
-
-    EQ = "eq"
-    NE = "ne"
-    GT = "gt"
-    GTE = "gte"
-    LT = "lt"
-    LTE = "lte"
-    IN = "in"
-    NIN = "nin"
-    CONTAINS = "contains"
-    STARTSWITH = "startswith"
-    ENDSWITH = "endswith"
-    LIKE = "like"
-    ILIKE = "ilike"
-    REGEX = "regex"
-    TEXT_MATCH = "text_match"
-    TEXT_MATCH_INSENSITIVE = "text_match_insensitive"
-    ANY = "any"
-    ALL = "all"
-    ANY_ELEMENT = "any_element"
-    ALL_ELEMENTS = "all_elements"
-    EXISTS = "exists"
-    IS_NULL = "is_null"
-    IS_EMPTY = "is_empty"
-
-
-class MissingRule(Enum):
-    """What a comparison says of a record that lacks the field.
-
-    `Op.EXISTS`, `Op.IS_NULL` and `Op.IS_EMPTY` speak of missing fields themselves and follow no rule.
-    """
-
-    NEVER = "never"
-    """It never matches, not even `ne` and `nin`: the bare language."""
-    DIFFERS = "differs"
-    """It matches `ne` and `nin`, as something else than the operand: the ``$`` language."""
-    NULL_DIFFERS = "null_differs"
-    """The same, and null is treated as missing throughout: LlamaIndex."""
-
-
 _ORDERED = {Op.GT: ">", Op.GTE: ">=", Op.LT: "<", Op.LTE: "<="}
-_ORDERING = tuple(_ORDERED)
 _SYMBOLS = {Op.EQ: "==", Op.NE: "!=", **_ORDERED}
-_LISTS = (Op.IN, Op.NIN, Op.ANY, Op.ALL, Op.ANY_ELEMENT, Op.ALL_ELEMENTS)
-_TEXTS = (
-    Op.STARTSWITH,
-    Op.ENDSWITH,
-    Op.LIKE,
-    Op.ILIKE,
-    Op.REGEX,
-    Op.TEXT_MATCH,
-    Op.TEXT_MATCH_INSENSITIVE,
-)
-_FLAGS = (Op.EXISTS, Op.IS_NULL, Op.IS_EMPTY)
 _METHODS = {
     Op.IN: "isin({})",
     Op.NIN: "notin({})",
@@ -288,8 +233,8 @@ class Comparison(Filter):
             raise FilterError(f"a field is named by a str, got {field!r} of type {type(field).__name__}")
         if source not in SOURCES:
             raise FilterError(f"field {field!r}: source is 'metadata' or 'payload', got {source!r}")
-        operator, rule = _member(Op, op), _member(MissingRule, missing)
-        operand = _checked_operand(operator, operand)
+        operator, rule = member_of(Op, op), member_of(MissingRule, missing)
+        operand = checked_operand(operator, operand)
         values = (
             ("field", field),
             ("op", operator),
@@ -300,16 +245,16 @@ class Comparison(Filter):
         for name, value in values:
             object.__setattr__(self, name, value)
         # Names, for Python code hashes enum members.
-        self._settle((field, operator.value, source, rule.value, _typed_key(operand)), 0, 1)
+        self._settle((field, operator.value, source, rule.value, typed_key(operand)), 0, 1)
 
     def __repr__(self) -> str:
         subject = repr(Field(self.field, source=self.source, missing=self.missing))
         if self.op in _SYMBOLS:
-            return f"{subject} {_SYMBOLS[self.op]} {_show(self.operand)}"
-        if self.op in _FLAGS:
+            return f"{subject} {_SYMBOLS[self.op]} {operand_repr(self.operand)}"
+        if self.op in FLAG_OPS:
             return f"{subject}.{self.op.value}({'' if self.operand else 'False'})"
         call = _METHODS.get(self.op, self.op.value + "({})")
-        return f"{subject}.{call.format(_show(self.operand))}"
+        return f"{subject}.{call.format(operand_repr(self.operand))}"
 
     def to_json(self) -> dict[str, Any]:  # noqa: D102 - as the base says
         plain: dict[str, Any] = {"field": self.field, "op": self.op.value, "value": to_json(self.operand)}
@@ -330,7 +275,7 @@ class Field:
     ):
         self.name = name
         self.source: Source = source
-        self.missing = _member(MissingRule, missing)
+        self.missing = member_of(MissingRule, missing)
 
     def _compare(self, op: Op, operand: Any) -> Comparison:
         return Comparison(self.name, op, operand, source=self.source, missing=self.missing)
@@ -504,152 +449,5 @@ def _filter_from_json(plain: Any, depth: int) -> Filter:
     try:
         operand = from_json(plain["value"])
     except (ValueError, TypeError, RecursionError) as error:
-        raise FilterError(f"not a value in JSON form: {_seen(plain['value'])} ({error})") from None
+        raise FilterError(f"not a value in JSON form: {shown(plain['value'])} ({error})") from None
     return Comparison(plain["field"], plain["op"], operand, **options)
-
-
-# ---------------------------------------------------------------------------------------------- operands
-
-
-def _member(kind: Any, value: Any) -> Any:
-    if isinstance(value, kind):
-        return value
-    try:
-        return kind(value)
-    except ValueError:
-        names = ", ".join(member.value for member in kind)
-        raise FilterError(f"unknown {kind.__name__} {value!r}; allowed are {names}") from None
-
-
-def _checked_operand(op: Op, operand: Any) -> Any:
-    """Return the operand as an immutable value of the type the operator wants."""
-    if isinstance(operand, np.ndarray | np.generic):
-        operand = _from_numpy(operand)
-    if op in _FLAGS:
-        if type(operand) is not bool:
-            raise FilterError(f"'{op.value}' takes True or False, got {_seen(operand)}")
-        return operand
-    if op in _TEXTS:
-        if not isinstance(operand, str):
-            raise FilterError(f"'{op.value}' takes a str, got {_seen(operand)}")
-        if op is Op.REGEX:
-            _check_pattern(operand)
-        return str.__str__(operand)
-    if op in _LISTS:
-        if not isinstance(operand, list | tuple | set | frozenset | range):
-            raise FilterError(f"'{op.value}' takes a list of values, got {_seen(operand)}")
-        return _Freezer().freeze(tuple(operand))
-    frozen = _Freezer().freeze(operand)
-    if op in _ORDERING and not (
-        isinstance(frozen, int | float | str | date) and not isinstance(frozen, bool)
-    ):
-        raise FilterError(f"'{op.value}' takes a number, a str, a datetime or a date, got {_seen(operand)}")
-    return frozen
-
-
-def _check_pattern(pattern: str) -> None:
-    try:
-        re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise FilterError(
-            f"'regex' takes a pattern of Python's re module, got {pattern!r}: {error}"
-        ) from None
-
-
-def _seen(value: Any) -> str:
-    try:
-        shown = repr(value)
-    except Exception:  # a foreign object's repr may do anything
-        return f"a {type(value).__name__}"
-    return f"{shown[:80] + '…' if len(shown) > 80 else shown} of type {type(value).__name__}"
-
-
-def _from_numpy(value: Any) -> Any:
-    if value.dtype.kind == "M" and value.dtype != "datetime64[D]":
-        value = value.astype("datetime64[us]")
-    plain = value.tolist()
-    if isinstance(plain, np.generic):
-        raise FilterError(f"cannot compare with a NumPy value of dtype {value.dtype}")
-    return plain
-
-
-class _Freezer:
-    """Copies an operand into tuples, read-only mappings and plain values, within limits."""
-
-    def __init__(self) -> None:
-        self.values = 0
-
-    def freeze(self, value: Any, depth: int = 0) -> Any:
-        self.values += 1
-        if self.values > MAX_OPERAND_VALUES:
-            raise FilterError(f"an operand holds more than {MAX_OPERAND_VALUES:,} values")
-        kind = type(value)
-        if kind is str or kind is bool or value is None:
-            return value
-        if kind is int or kind is float:
-            return _checked_number(value)
-        if isinstance(value, np.ndarray | np.generic):
-            return self.freeze(_from_numpy(value), depth)
-        if depth > MAX_VALUE_DEPTH // 2:
-            raise FilterError(
-                f"an operand is nested deeper than {MAX_VALUE_DEPTH // 2} levels, or contains itself"
-            )
-        if isinstance(value, list | tuple):
-            return tuple([self.freeze(item, depth + 1) for item in value])
-        if isinstance(value, Mapping):
-            for key in value:
-                if not isinstance(key, str):
-                    raise FilterError(f"keys of an object are str, got {_seen(key)}")
-            items = {str.__str__(key): self.freeze(item, depth + 1) for key, item in value.items()}
-            return MappingProxyType(items)
-        return _plain_scalar(value)
-
-
-def _checked_number(value: int | float) -> int | float:
-    if isinstance(value, int):
-        if value.bit_length() > MAX_INTEGER_BITS:
-            raise FilterError(
-                f"an integer of {value.bit_length():,} bits, at most {MAX_INTEGER_BITS:,} are allowed"
-            )
-    elif isnan(value):
-        raise FilterError("NaN compares with nothing; use is_null, or leave the condition out")
-    return value
-
-
-def _plain_scalar(value: Any) -> Any:
-    """Reduce subclasses of str, int, float, datetime and date to those types."""
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, int | float):
-        return _checked_number(int(value) if isinstance(value, int) else float(value))
-    if isinstance(value, date):
-        try:
-            if isinstance(value, datetime):
-                return datetime.fromisoformat(datetime.isoformat(value))
-            return date(value.year, value.month, value.day)
-        except (ValueError, TypeError, OverflowError) as error:
-            raise FilterError(f"cannot compare with {_seen(value)}: {error}") from None
-    raise FilterError(
-        f"cannot compare with {_seen(value)}; "
-        "use str, int, float, bool, None, datetime, date, and lists and dicts of these"
-    )
-
-
-def _typed_key(operand: Any) -> Any:
-    """Return what tells operands apart: 1, 1.0 and True are three, though Python calls them equal."""
-    if isinstance(operand, tuple):
-        return tuple(map(_typed_key, operand))
-    if isinstance(operand, Mapping):
-        return canonical(operand)
-    if isinstance(operand, date):
-        return type(operand), operand.isoformat()
-    kind, key = classify(operand)
-    return (int(kind), type(operand), key) if kind in (Kind.INT, Kind.FLOAT) else (int(kind), key)
-
-
-def _show(operand: Any) -> str:
-    if isinstance(operand, tuple):
-        return f"[{', '.join(map(_show, operand))}]"
-    if isinstance(operand, Mapping):
-        return f"{{{', '.join(f'{key!r}: {_show(item)}' for key, item in operand.items())}}}"
-    return repr(operand)

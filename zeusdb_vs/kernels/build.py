@@ -16,15 +16,8 @@ from __future__ import annotations
 import numpy as np
 
 from zeusdb_vs.kernels.compile import inline_kernel, kernel
-from zeusdb_vs.kernels.distances import (
-    code_distance,
-    code_distances,
-    expand_row,
-    prefetch_codes,
-    prepare_exact_query,
-    prepare_query_form,
-    row_address,
-)
+from zeusdb_vs.kernels.distances import code_distance, code_distances, expand_row, prepare_query_form
+from zeusdb_vs.kernels.exact_distances import prepare_exact_query
 from zeusdb_vs.kernels.intrinsics import (
     load_f32,
     load_i32,
@@ -59,6 +52,7 @@ from zeusdb_vs.kernels.layout import (
     N,
 )
 from zeusdb_vs.kernels.pool import distance_of_key, insert_key, make_key, slot_of_key
+from zeusdb_vs.kernels.rows import prefetch_codes, row_address
 from zeusdb_vs.kernels.search import descend, links_address, links_width, next_epoch, start_walk, walk
 
 _FAR = np.int64(1) << 62

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from zeusdb_vs.kernels.compile import kernel
-from zeusdb_vs.kernels.distances import HALF_U4, HALF_U8, PLANE_STEP, row_address
+from zeusdb_vs.kernels.exact_distances import HALF_U4, HALF_U8, PLANE_STEP
 from zeusdb_vs.kernels.intrinsics import address_of, f32_at, store_f32, u8_at
 from zeusdb_vs.kernels.layout import (
     CHUNK_SHIFT,
@@ -26,6 +26,7 @@ from zeusdb_vs.kernels.layout import (
     LOW_CODES,
 )
 from zeusdb_vs.kernels.rotation import prepare_row
+from zeusdb_vs.kernels.rows import row_address
 
 _LARGEST = np.finfo(np.float32).max
 _MISFIT = np.float32(50)

@@ -401,8 +401,8 @@ def product_distance(ix, form, row):
 def product_rounding(ix, form):
     """By how much the rounding of tables may bring two rows out of order, but for one pair in hundreds.
 
-    Entries are wrong by up to half a step, evenly, so sums by .29 steps times the root of how many there are; twice that
-    with the grid's own rounding, for two rows, and three times that for certainty's sake.
+    Entries are wrong by up to half a step, evenly, so a sum by .29 steps times the root of how many there are: some .6
+    with the grid's rounding and for two rows, and three times that for certainty's sake.
     """
     return np.float32(2) * load_f32(form + 4) * np.float32(np.sqrt(ix[CODE_BYTES]))
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from zeusdb_vs.kernels.build import _write_row, prune_pool
 from zeusdb_vs.kernels.compile import inline_kernel, kernel
-from zeusdb_vs.kernels.distances import code_distance, expand_row, row_address
+from zeusdb_vs.kernels.distances import code_distance, expand_row
 from zeusdb_vs.kernels.intrinsics import (
     load_i32,
     load_i64,
@@ -37,6 +37,7 @@ from zeusdb_vs.kernels.layout import (
     N,
 )
 from zeusdb_vs.kernels.pool import insert_key, make_key, slot_of_key
+from zeusdb_vs.kernels.rows import row_address
 from zeusdb_vs.kernels.search import descend, links_address, links_width, next_epoch, start_walk, walk
 
 _NO_END = np.int64(1) << 62

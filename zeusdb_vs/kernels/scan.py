@@ -5,20 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from zeusdb_vs.kernels.compile import inline_kernel, kernel
-from zeusdb_vs.kernels.distances import (
-    code_distances,
-    exact_distance,
-    prefetch_codes,
-    prefetch_exact,
-    prepare_exact_query,
-    prepare_query_form,
-    row_address,
-)
+from zeusdb_vs.kernels.distances import code_distances, prepare_query_form
+from zeusdb_vs.kernels.exact_distances import exact_distance, prefetch_exact, prepare_exact_query
 from zeusdb_vs.kernels.intrinsics import (
-    ROWS_AT_ONCE,
     at_most_16,
-    distances_u4,
-    distances_u8,
     i64_at,
     load_f32,
     load_i32,
@@ -53,7 +43,9 @@ from zeusdb_vs.kernels.layout import (
     RESULTS,
 )
 from zeusdb_vs.kernels.pool import distance_of_key, insert_key, make_key, slot_of_key
-from zeusdb_vs.kernels.search import is_found_early, rerank_pool, write_results
+from zeusdb_vs.kernels.reranking import is_found_early, rerank_pool, write_results
+from zeusdb_vs.kernels.rows import prefetch_codes, row_address
+from zeusdb_vs.kernels.simd import ROWS_AT_ONCE, distances_u4, distances_u8
 
 _BLOCK = 256
 """Slots whose code distances are computed before any is taken; the buffers of a scratch have twice this room."""
