@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from zeusdb_vs import fields as fields_module
 from zeusdb_vs.errors import CorruptIndexError, FilterError
 from zeusdb_vs.fields import FieldIndexes
-from zeusdb_vs.filtering import blobs, columns, terms
+from zeusdb_vs.filtering import blobs, columns, terms, views
 from zeusdb_vs.filtering import segments as segments_module
 from zeusdb_vs.filters import And, Comparison, Filter, Not, Or, field, filter_from_json, parse_filter
 
@@ -412,7 +412,7 @@ def test_repeated_filter_is_answered_from_what_was_kept():
         first.mask()[0] = True
     for i in range(200):
         view.select(field("age") == i, 2000)
-    assert len(view._cache) <= fields_module.MAX_CACHED
+    assert len(view._cache) <= views.MAX_CACHED
 
 
 def test_selection_narrows_to_a_mask():

@@ -270,7 +270,7 @@ def test_walks_stay_apart_when_the_visited_marks_start_over(monkeypatch: pytest.
     monkeypatch.setattr(index, "scratch", lambda pool=1024, results=256: scratch)
     for walks in range(1, 4):
         np.testing.assert_array_equal(index.search_graph(query, 5, ef=20, depth=10)[1], wanted)
-        assert scratch.block[layout.EPOCH] == walks
+        assert scratch.block[layout.EPOCH] == 2 * walks  # a set for the way down, and one for the walk
 
 
 # ------------------------------------------------------------------------------------------------ repairing

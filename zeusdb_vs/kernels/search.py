@@ -88,7 +88,7 @@ def links_width(ix, level):
 
 @inline_kernel
 def next_epoch(scratch):
-    """Start a new visited set; the marks are wiped once in 65,535 walks."""
+    """Start a new visited set; the marks are wiped once in 65,535 of them."""
     epoch = scratch[EPOCH] + 1
     if epoch > 65535:
         words = scratch[VISITED_CAPACITY] // 4
