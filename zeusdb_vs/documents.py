@@ -245,6 +245,11 @@ def _copy_sequence(value: list[Any] | tuple[Any, ...], depth: int) -> list[Any]:
 
 def _copy_value(value: Any, depth: int) -> Any:
     """Copy what is not an exact str, bool, None or finite float; subclasses are reduced to the plain type."""
+    exact = type(value)  # asking whether something is a Mapping takes as long as copying a small one
+    if exact is dict:
+        return _copy_mapping(value, depth + 1)
+    if exact is list:
+        return _copy_sequence(value, depth + 1)
     if isinstance(value, int):
         if value.bit_length() > MAX_INTEGER_BITS:
             raise _UnstorableError(

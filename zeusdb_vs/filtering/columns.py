@@ -8,6 +8,7 @@ range of terms is then a slice.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from zeusdb_vs.filtering import terms as term_sets
 from zeusdb_vs.filtering.choices import Choice
 from zeusdb_vs.filtering.terms import Terms
-from zeusdb_vs.filtering.values import Kind, classify
+from zeusdb_vs.filtering.values import Key, Kind, classify, classify_array
 
 MAX_SIZE = 1 << 18
 """Records of a column at most. The fewer columns a field has, the less often its values are held and scanned again;
@@ -35,6 +36,10 @@ FETCH_SHARE = 4
 Records: TypeAlias = "NDArray[np.unsignedinteger[Any]]"
 Matches = NDArray[Any]
 """Records that match: a mask (bool, shape (size,)) or, when few, their ascending numbers (see `record_dtype`)."""
+
+Classified: TypeAlias = "tuple[Kind, Key]"
+Items: TypeAlias = "tuple[list[Any], list[Classified] | None]"
+"""The items of an array, and what `classify` says of them where that is known."""
 
 NOTHING: Records = np.empty(0, np.uint16)
 
@@ -128,9 +133,13 @@ class Column:
         elements = None
         if arrays:
             lists = [arrays[key] for key in terms.blobs(Kind.ARRAY).to_list()]
-            items = [item for items in lists for item in items]
-            element_terms, element_ids, _ = factorise(items)
-            owners = np.repeat(np.arange(len(lists)), [len(items) for items in lists])
+            values_of = [items for items, _ in lists]
+            classes = None
+            if any(known is not None for _, known in lists):
+                of_each = [map(classify, items) if known is None else known for items, known in lists]
+                classes = list(chain.from_iterable(of_each))
+            element_terms, element_ids, _ = factorise(list(chain.from_iterable(values_of)), classes)
+            owners = np.repeat(np.arange(len(lists)), list(map(len, values_of)))
             elements = Elements.pack(element_terms, element_ids, owners, len(lists))
         return cls.pack(size, terms, elements, np.asarray(records, np.int64), ids)
 
@@ -266,8 +275,16 @@ def _starts(counts: NDArray[np.intp]) -> NDArray[Any]:
 # ---------------------------------------------------------------------------------------------- building
 
 
-def factorise(values: Sequence[Any]) -> tuple[Terms, NDArray[np.int64], dict[bytes, list[Any]]]:
+def factorise(
+    values: Sequence[Any], classes: Sequence[Classified] | None = None
+) -> tuple[Terms, NDArray[np.int64], dict[bytes, Items]]:
     """Number the distinct values of a list.
+
+    Parameters
+    ----------
+    values : sequence
+    classes : sequence, or None
+        What `classify` says of them, where that is known.
 
     Returns
     -------
@@ -275,9 +292,9 @@ def factorise(values: Sequence[Any]) -> tuple[Terms, NDArray[np.int64], dict[byt
     ids : ndarray of int64, shape (len(values),)
         The term number of each value.
     arrays : dict
-        The arrays among the distinct values, by key.
+        The arrays among the distinct values, by key; empty where `classes` were given.
     """
-    types = set(map(type, values))
+    types = set(map(type, values)) if classes is None else set()
     if types == {str}:
         return *_factorise_texts(values), {}
     if types == {float}:
@@ -287,8 +304,11 @@ def factorise(values: Sequence[Any]) -> tuple[Terms, NDArray[np.int64], dict[byt
             return *_factorise_ints(np.array(values, np.int64)), {}
         except OverflowError:
             pass
-    arrays: dict[bytes, list[Any]] = {}
-    classes = [_classify_array(value, arrays) if type(value) is list else classify(value) for value in values]
+    arrays: dict[bytes, Items] = {}
+    if classes is None:
+        classes = [
+            _classify_array(value, arrays) if type(value) is list else classify(value) for value in values
+        ]
     tokens = list(dict.fromkeys(classes))
     places = dict(zip(tokens, range(len(tokens)), strict=True))
     terms, ranks = _rank(tokens)
@@ -319,11 +339,10 @@ def _factorise_floats(values: NDArray[np.float64]) -> tuple[Terms, NDArray[np.in
     return Terms.build({Kind.INT: ints, Kind.FLOAT: floats}), ids
 
 
-def _classify_array(value: list[Any], arrays: dict[bytes, list[Any]]) -> tuple[Kind, Any]:
-    kind, key = classify(value)
-    assert isinstance(key, bytes)
-    arrays[key] = value
-    return kind, key
+def _classify_array(value: list[Any], arrays: dict[bytes, Items]) -> Classified:
+    key, classes = classify_array(value)
+    arrays[key] = value, classes
+    return Kind.ARRAY, key
 
 
 def _rank(tokens: list[tuple[Kind, Any]]) -> tuple[Terms, NDArray[np.int64]]:

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta, timezone
 from enum import IntEnum
 from hashlib import blake2b
@@ -188,6 +188,27 @@ def instant_from_key(instant: int) -> datetime:
         return edge.replace(tzinfo=timezone.utc)
 
 
+_CONTAINERS: Final[dict[type[Any], Kind]] = {list: Kind.ARRAY, dict: Kind.OBJECT}
+
+
+def classify_array(value: Sequence[Any]) -> tuple[bytes, list[tuple[Kind, Key]] | None]:
+    """Return the key of an array, and what `classify` says of its items if there are arrays or objects among them.
+
+    Both take the canonical forms of the items, which are most of the work.
+    """
+    if _CONTAINERS.keys().isdisjoint(map(type, value)):
+        return _short(canonical(value)), None
+    forms = [canonical(item, 1) for item in value]
+    classes = [
+        (_CONTAINERS[type(item)], _short(form)) if type(item) in _CONTAINERS else classify(item)
+        for item, form in zip(value, forms, strict=True)
+    ]
+    return _short(b"[" + b",".join(forms) + b"]"), classes
+
+
+_EXACT: Final = frozenset({dict, int, float, bool, type(None)})
+
+
 def canonical(value: Any, depth: int = 0) -> bytes:
     """Return bytes that are equal for two values exactly when the values are.
 
@@ -196,15 +217,18 @@ def canonical(value: Any, depth: int = 0) -> bytes:
     RecursionError
         Nested deeper than `MAX_VALUE_DEPTH`, or containing itself.
     """
+    # Exact types first: asking whether something is a Mapping costs more than all the rest.
+    exact = type(value)
+    if exact is str:
+        return _text_token(value)
     if depth > MAX_VALUE_DEPTH:
         raise RecursionError(f"nested deeper than {MAX_VALUE_DEPTH} levels, or contains itself")
-    if isinstance(value, list | tuple):
+    if exact is list or (exact not in _EXACT and isinstance(value, list | tuple)):
         return b"[" + b",".join([canonical(item, depth + 1) for item in value]) + b"]"
-    if isinstance(value, Mapping):
-        pairs = sorted((_text_token(key), canonical(item, depth + 1)) for key, item in value.items())
-        return b"{" + b",".join([key + b":" + item for key, item in pairs]) + b"}"
-    if type(value) is str:
-        return _text_token(value)
+    if exact is dict or (exact not in _EXACT and isinstance(value, Mapping)):
+        pairs = [_text_token(key) + b":" + canonical(item, depth + 1) for key, item in value.items()]
+        pairs.sort()
+        return b"{" + b",".join(pairs) + b"}"
     kind, key = classify(value)
     if isinstance(key, bytes):
         return b"s%d:%b" % (len(key), key)
