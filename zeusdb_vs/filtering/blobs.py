@@ -9,7 +9,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import cache
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -60,7 +60,8 @@ class Blobs:
     @classmethod
     def build(cls, strings: Sequence[bytes]) -> Blobs:
         """Pack strings that are already ascending."""
-        offsets = np.fromiter(accumulate(map(len, strings), initial=0), np.int64, len(strings) + 1)
+        offsets = np.zeros(len(strings) + 1, np.int64)
+        np.cumsum(np.fromiter(map(len, strings), np.int64, len(strings)), out=offsets[1:])
         return cls(b"".join(strings), offsets.astype(np.uint32 if offsets[-1] < 2**32 else np.uint64))
 
     def __len__(self) -> int:
