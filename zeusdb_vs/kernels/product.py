@@ -398,13 +398,13 @@ def product_distance(ix, form, row):
 
 
 @inline_kernel
-def product_rounding(ix, form):
-    """By how much the rounding of tables may bring two rows out of order, but for one pair in hundreds.
+def product_rounding(ix, form, row):
+    """By how much the rounding of tables may bring rows like that at `row` out of order, but for a pair in hundreds.
 
     Entries are wrong by up to half a step, evenly, so a sum by .29 steps times the root of how many there are: some .6
-    with the grid's rounding and for two rows, and three times that for certainty's sake.
+    with the grid's rounding and for two rows, and three times that for certainty's sake. A row's factor stretches it.
     """
-    return np.float32(2) * load_f32(form + 4) * np.float32(np.sqrt(ix[CODE_BYTES]))
+    return np.float32(2) * load_f32(row) * load_f32(form + 4) * np.float32(np.sqrt(ix[CODE_BYTES]))
 
 
 @inline_kernel

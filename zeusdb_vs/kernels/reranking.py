@@ -82,7 +82,7 @@ def _take_products(ix, scratch, pool, size, k, mask):
             found = min(found + 1, k)
         done += 1
         if done == k:
-            furthest = distance_of_key(key) + product_rounding(ix, form)
+            furthest = distance_of_key(key) + product_rounding(ix, form, row)
     return found
 
 
