@@ -29,7 +29,7 @@ from zeusdb_vs.filtering.segments import (
     rows_memory_bytes,
 )
 from zeusdb_vs.filtering.values import flatten
-from zeusdb_vs.filtering.views import FieldsView
+from zeusdb_vs.filtering.views import FieldsView, Slots
 
 TAIL_ROWS = 512
 """Records kept as they came. A search tests each, at about 0.1 us for a condition."""
@@ -40,7 +40,6 @@ CHANGED_SHARE = 64
 """So many changed records, or one in so many, lie beside a segment's columns before they are folded in."""
 
 Document = dict[str, Any]
-Slots = NDArray[np.int64]
 
 
 class FieldIndexes:
