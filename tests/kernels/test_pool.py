@@ -22,6 +22,11 @@ def _insert(address: Any, size: Any, capacity: Any, key: Any) -> Any:
 
 
 @compiled
+def _insert_all(address: Any, size: Any, capacity: Any, keys: Any, count: Any) -> Any:
+    return pool.insert_keys(address, size, capacity, keys, count)
+
+
+@compiled
 def _key(distance: Any, slot: Any) -> Any:
     return pool.make_key(distance, slot)
 
@@ -78,3 +83,26 @@ def test_insertion_equals_a_sorted_list_cut_at_the_capacity(capacity: int, keys:
             size = min(size + 1, capacity)
         assert buffer[:size].tolist() == right
     assert buffer[capacity + 1] == 77
+
+
+@given(
+    st.one_of(st.integers(1, 20), st.integers(40, 90)),  # small pools and others go by different ways
+    st.lists(st.sets(st.integers(-500, 500), max_size=pool.POOL_MARGIN + 8).map(list), max_size=8),
+)
+def test_insertion_of_many_equals_a_sorted_list_cut_at_the_capacity(
+    capacity: int, hops: list[list[int]]
+) -> None:
+    buffer = np.full(capacity + pool.POOL_MARGIN + 1, 7777, np.int64)
+    right: list[int] = []
+    size = 0
+    for hop in hops:
+        news = [key for key in hop if key not in right and (len(right) < capacity or key < right[-1])]
+        keys = np.array([*news, 6666], np.int64)
+        first = int(_insert_all(buffer.ctypes.data, size, capacity, keys.ctypes.data, len(news)))
+        right = sorted(right + news)[:capacity]
+        size = min(size + len(news), capacity)
+        assert buffer[:size].tolist() == right
+        assert first == (right.index(min(news)) if news else capacity)
+        assert sorted(keys[:-1].tolist()) == sorted(news)
+        assert keys[-1] == 6666
+    assert buffer[-1] == 7777

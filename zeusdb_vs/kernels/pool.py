@@ -11,6 +11,10 @@ import numpy as np
 from zeusdb_vs.kernels.compile import inline_kernel
 from zeusdb_vs.kernels.intrinsics import bits_of_f32, f32_of_bits, load_i64, move_bytes, store_i64
 
+POOL_MARGIN = 32
+"""Places behind a pool's capacity that insertions write to."""
+_SMALL_CAPACITY = 48
+
 
 @inline_kernel
 def make_key(distance, slot):
@@ -54,3 +58,71 @@ def insert_key(pool, size, capacity, key):
     move_bytes(place + 8, place, (size - low) * 8)
     store_i64(place, key)
     return low
+
+
+@inline_kernel
+def _shift_in(pool, size, capacity, key):
+    """Do what `insert_key` does, from the end of the pool on: faster in small ones."""
+    if size == capacity:
+        if key >= load_i64(pool + (size - 1) * 8):
+            return np.int64(-1)
+        size -= 1
+    place = pool + size * 8
+    while place > pool:
+        other = load_i64(place - 8)
+        if other < key:
+            break
+        store_i64(place, other)
+        place -= 8
+    store_i64(place, key)
+    return (place - pool) >> 3
+
+
+@inline_kernel
+def _merge_in(pool, size, keys, count):
+    """Merge 1 to POOL_MARGIN keys, and sort these, into the sorted pool; returns the position of the first of them.
+
+    What falls out of a full pool is left behind its end.
+    """
+    for i in range(1, count):
+        key = load_i64(keys + i * 8)
+        place = keys + i * 8
+        while place > keys and load_i64(place - 8) > key:
+            store_i64(place, load_i64(place - 8))
+            place -= 8
+        store_i64(place, key)
+    source = pool + (size - 1) * 8
+    for i in range(count - 1, -1, -1):
+        key = load_i64(keys + i * 8)
+        target = source + (i + 1) * 8
+        while source >= pool:
+            other = load_i64(source)
+            if other < key:
+                break
+            store_i64(target, other)
+            source -= 8
+            target -= 8
+        store_i64(target, key)
+    return (source + 8 - pool) >> 3
+
+
+@inline_kernel
+def insert_keys(pool, size, capacity, keys, count):
+    """Insert the `count` keys at address `keys`, each less than the last of a full pool; changes their order.
+
+    Returns the first position that one of them took, or `capacity` where there are none. The caller's size becomes
+    min(size + count, capacity).
+    """
+    first = np.int64(capacity)
+    if capacity > _SMALL_CAPACITY and 0 < count <= POOL_MARGIN:
+        return _merge_in(pool, size, keys, count)
+    for i in range(count):
+        key = load_i64(keys + i * 8)
+        if capacity > _SMALL_CAPACITY:
+            place = insert_key(pool, size, capacity, key)
+        else:
+            place = _shift_in(pool, size, capacity, key)
+        if place >= 0:
+            first = min(first, place)
+            size = min(size + 1, capacity)
+    return first

@@ -60,7 +60,7 @@ from zeusdb_vs.kernels.layout import (
     WALK_TWO_HOP,
     N,
 )
-from zeusdb_vs.kernels.pool import insert_key, make_key, slot_of_key
+from zeusdb_vs.kernels.pool import insert_key, insert_keys, make_key, slot_of_key
 from zeusdb_vs.kernels.reranking import is_found_early, rerank_pool, write_results
 from zeusdb_vs.kernels.rows import prefetch_codes, row_address
 
@@ -264,7 +264,6 @@ def _absorb_hop(ix, scratch, level, count, ef, capacity, keep, mask, mode):
     cursor = scratch[WALK_CURSOR]
     row_bytes = links_width(ix, level) * 4
     code_distances(ix, scratch[QUERY_FORM], slots, count, distances)
-    first = cursor + 1
     keys = scratch[HOP_KEYS]
     worst = load_i64(pool + (size - 1) * 8) if size == capacity else _NO_KEY
     if mode == WALK_FILTERED and scratch[WALK_MATCHES] == keep:
@@ -274,23 +273,23 @@ def _absorb_hop(ix, scratch, level, count, ef, capacity, keep, mask, mode):
         key = make_key(load_f32(distances + i * 4), load_i32(slots + i * 4))
         store_i64(keys + kept * 8, key)
         kept += np.int64(key < worst)
-    for i in range(kept):
-        key = load_i64(keys + i * 8)
-        if mode == WALK_FILTERED:
+    if mode == WALK_FILTERED:
+        near = np.int64(0)
+        for i in range(kept):
+            key = load_i64(keys + i * 8)
             _match(scratch, key, keep, mask)
-            if scratch[WALK_MATCHES] >= ef and key > load_i64(scratch[MATCHES] + (ef - 1) * 8):
-                continue  # the walk ends before it
-        place = insert_key(pool, size, capacity, key)
-        if place < 0:
-            continue
-        size = min(size + 1, capacity)
-        first = min(first, place)
-        # What enters the pool is likely to be expanded: its row of the graph had better be near by then.
-        links = links_address(ix, slot_of_key(key), level)
+            # The walk ends before what lies behind the `ef`-th match.
+            if scratch[WALK_MATCHES] < ef or key <= load_i64(scratch[MATCHES] + (ef - 1) * 8):
+                store_i64(keys + near * 8, key)
+                near += 1
+        kept = near
+    # What enters the pool is likely to be expanded: its row of the graph had better be near by then.
+    for i in range(kept):
+        links = links_address(ix, slot_of_key(load_i64(keys + i * 8)), level)
         for offset in range(0, row_bytes, 64):
             prefetch(links + offset)
-    scratch[WALK_SIZE] = size
-    scratch[WALK_CURSOR] = first
+    scratch[WALK_CURSOR] = min(cursor + 1, insert_keys(pool, size, capacity, keys, kept))
+    scratch[WALK_SIZE] = min(size + kept, capacity)
     scratch[WALK_COMPUTED] += count
 
 
