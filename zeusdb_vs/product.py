@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeusdb_vs.arrays import checked_array, checked_number
+from zeusdb_vs.chunks import aligned_empty
 from zeusdb_vs.errors import CorruptIndexError
 from zeusdb_vs.kernels import layout
 from zeusdb_vs.threads import run_range
@@ -81,7 +82,7 @@ class ProductCodec:
     signs: NDArray[np.float32] | None = None
     table: NDArray[np.float32] = field(init=False, repr=False, compare=False)
     rows: NDArray[np.float32] = field(init=False, repr=False, compare=False)
-    grid: NDArray[np.int8] | None = field(init=False, repr=False, compare=False)
+    grid: NDArray[np.uint8] | None = field(init=False, repr=False, compare=False)
     middle: NDArray[np.float32] = field(init=False, repr=False, compare=False)
     step: NDArray[np.float32] = field(init=False, repr=False, compare=False)
     _addresses: tuple[tuple[int, int], ...] = field(init=False, repr=False, compare=False)
@@ -101,12 +102,17 @@ class ProductCodec:
             rows = padded.reshape(self.code_bytes, self.byte_width, 256).transpose(0, 2, 1).copy()
         low, high = (edge(table, axis=1).astype(np.float64) for edge in (np.min, np.max))
         middle, step = (low + high) / 2, (high - low) / (2 * layout.MOST_GRID)
-        grid = None
+        grid: NDArray[np.uint8] | None = None
         if self.byte_width >= _COARSE_WIDTH:
             steps = np.rint((table - middle[:, None]) / np.where(step > 0, step, 1)[:, None])
-            padded[: self.dim] = np.clip(steps, -layout.MOST_GRID, layout.MOST_GRID)
-            grid = np.zeros((self.code_bytes, _grid_width(self.byte_width), 256), np.int8)
-            grid[:, : self.byte_width] = padded.reshape(self.code_bytes, self.byte_width, 256)
+            padded[: self.dim] = np.clip(steps, -layout.MOST_GRID, layout.MOST_GRID) + layout.GRID_MIDDLE
+            columns = np.zeros((self.code_bytes, _grid_width(self.byte_width), 256), np.float32)
+            columns[:, : self.byte_width] = padded.reshape(self.code_bytes, self.byte_width, 256)
+            # (bytes, groups, dimension, a, c, b) of values 64 a + 4 c + b
+            fours = columns.astype(np.uint8).reshape(self.code_bytes, -1, 4, 4, 16, 4)
+            # On lines of the cache: reading it is most of what making tables of a query takes.
+            grid = aligned_empty(self.code_bytes, fours[0].size, fours.dtype)
+            grid.reshape(self.code_bytes, -1, 4, 4, 16, 4)[...] = fours.transpose(0, 1, 3, 5, 4, 2)
         parts: dict[str, NDArray[Any] | None] = {
             "table": table,
             "rows": rows,

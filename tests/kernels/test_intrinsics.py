@@ -17,6 +17,16 @@ BLOCKS = (1, 2, 3, 6, 12, 24)
 
 
 @compiled
+def _write_table(grid, weights, groups, start, out):
+    simd.write_table_u8(grid, weights, groups, start, out)
+
+
+@compiled
+def _table_shift(groups):
+    return simd.table_shift(groups)
+
+
+@compiled
 def _dot_u4(codes: Any, query: Any, blocks: Any) -> Any:
     return simd.dot_u4_i8(codes, query, blocks)
 
@@ -124,6 +134,32 @@ def test_sad_u8_equals_numpy(blocks: int) -> None:
         for query in _rows(64 * blocks, np.uint8, 6):
             right = int(np.abs(codes.astype(np.int64) - query).sum())
             assert _sad(codes.ctypes.data, query.ctypes.data, blocks) == right
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3, 4, 5, 16, 17])
+def test_table_of_products_equals_numpy(groups: int) -> None:
+    rng = np.random.default_rng(groups)
+    shift = 7 + (groups - 1).bit_length()
+    assert _table_shift(groups) == shift
+    values = rng.integers(0, 256, (256, groups, 4)).astype(np.uint8)  # of each value, its dimensions
+    values[0], values[1] = 255, 0
+    # Weights of a group add up to 127: entries fit bytes.
+    one_sided, two_sided = (
+        np.tile(np.array([row], np.int8), (groups, 1)) for row in ([0, 0, 1, 126], [96, -31, 0, 0])
+    )
+    several = rng.integers(-31, 32, (groups, 4)).astype(np.int8)
+    for weights in [several, one_sided, -one_sided, two_sided, -two_sided, 0 * several]:
+        sums = (values.astype(int) * weights).sum(axis=(1, 2))
+        for start in (-int(sums.min()), -int(sums.min()) + (1 << shift - 1)):
+            right = sums + start >> shift
+            assert right.max() <= 255
+            # Value 64 a + 4 c + b at [a, b, c].
+            grid = values.reshape(4, 16, 4, groups, 4).transpose(3, 0, 2, 1, 4)
+            buffer = np.concatenate([np.zeros(1, np.uint8), grid.ravel()])[1:]  # not aligned
+            out = np.full(258, 77, np.uint8)
+            _write_table(buffer.ctypes.data, weights.ctypes.data, groups, start, out.ctypes.data + 1)
+            np.testing.assert_array_equal(out[1:-1], right)
+            assert out[0] == out[-1] == 77
 
 
 def test_integer_kernels_read_rows_that_are_not_aligned() -> None:

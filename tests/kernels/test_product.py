@@ -182,6 +182,14 @@ def coded(dim: int, subvectors: int, bits: int, space: str, *, rotated: bool) ->
     return encode(codec, rows, space)
 
 
+def _scaled(codec: ProductCodec, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return weights in 127ths of half of what their dimensions range over, each byte padded to fours."""
+    ranges = np.ptp(codec.centroids.astype(np.float64), axis=1).ravel()
+    padded = np.zeros(codec.code_bytes * codec.byte_width)
+    padded[: codec.dim] = weights * ranges / 2 / 127
+    return np.pad(padded.reshape(codec.code_bytes, -1), ((0, 0), (0, -codec.byte_width % 4)))
+
+
 def _reach(codec: ProductCodec, weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return half of how far the products of weights and centroids can lie apart, for each byte of a code."""
     ranges = np.ptp(codec.centroids.astype(np.float64), axis=1).ravel()
@@ -255,16 +263,24 @@ def test_distances_are_those_of_decoded_rows(
         else:
             wanted = 1 - q @ center - factor * (d @ q)
         reach = _reach(codec, q - center if space == "l2" else q) * (2 if space == "l2" else 1)
-        is_even = reach.max() <= 4 * reach.mean()
+        groups = -(-codec.byte_width // 4)
+        weights = _scaled(codec, q - center if space == "l2" else q) * (2 if space == "l2" else 1)
+        pair = np.abs(weights).reshape(-1, 2).sum(axis=1).max()
+        entry = 128 << (groups - 1).bit_length()
+        room = entry * 127 / 128 - 2 * groups
+        is_even = reach.max() <= 4 * reach.mean() and pair / 126 <= 2 * reach.max() / 127 / room
         assert entry_bytes == (1 if codec.byte_width >= 3 and is_even else 2)
-        # Half a step of each entry, and in uint8 half a step of the grid in each dimension, of which 127 make `reach`.
-        rounding = 0.5 * alpha * codec.code_bytes + (reach.sum() / 127 / 2 if entry_bytes == 1 else 0)
-        rounding = rounding * factor
+        if entry_bytes == 1:
+            unit = max(reach.max() / 127 / room, pair / 126)
+            # Half a step of the grid in each dimension, of which 127 make `reach`, and half a unit of each weight.
+            rounding = reach.sum() / 127 / 2 + 0.5 * unit * 127 * codec.dim
+            assert tables.max() <= 252
+        else:
+            unit, entry, rounding = 2 * reach.max() / 65534, 1, 0
+        rounding = (rounding + 0.5 * alpha * codec.code_bytes) * factor
         scale = 1 + abs(base) + factor * (abs(offset) + alpha * tables.max(axis=1).sum()) + np.abs(wanted)
         assert (np.abs(found - wanted) <= rounding * 1.01 + 1e-5 * scale).all()
-        assert alpha == pytest.approx(2 * reach.max() / (254 if entry_bytes == 1 else 65534), rel=1e-4), (
-            "the finest step that is sure to fit"
-        )
+        assert alpha == pytest.approx(unit * entry, rel=1e-4), "the finest step that is sure to fit"
         # Where the entries of a byte may begin is taken off, so none is negative, and a byte of one dimension uses all.
         if codec.byte_width == 1:
             assert (tables.min(axis=1) <= 1).all()

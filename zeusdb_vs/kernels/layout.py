@@ -55,15 +55,15 @@ CODE_ROWS = 29  # CODE_PQ: address of float32 (bytes, 256, CODE_WIDTH): the same
 CODE_WIDTH = 30  # CODE_PQ: dimensions that one byte of a code stands for; fewer in the last one of some codes
 CODE_BYTES = 31  # CODE_PQ: bytes of codes in a row, which stand behind its head
 CODE_HEAD = 32  # CODE_PQ: bytes before them: float32 factor and, for FORM_L2, float32 squared length
-CODE_GRID = (
-    33  # CODE_PQ: address of int8 (bytes, CODE_WIDTH padded to fours, 256): CODE_TABLE in steps of CODE_STEP
-    # from CODE_MID, from -MOST_GRID to MOST_GRID; 0 where tables of queries have to be more exact
-)
+CODE_GRID = 33  # CODE_PQ: address of uint8 (bytes, groups, 4, 4, 16, 4): CODE_TABLE in steps of CODE_STEP, 1 to 255 and
+# GRID_MIDDLE at CODE_MID; dimensions in groups of four, values as `write_table_u8` in kernels/simd.py has them; 0 where
+# tables of queries have to be more exact
 
 SIZE = 40
 ROTATION_ROUNDS = 2
 MOST_FACTOR = 4.0  # CODE_PQ: the factor of a row is clipped to it
-MOST_GRID = 127.0  # CODE_PQ: greatest of CODE_GRID
+MOST_GRID = 127.0  # CODE_PQ: by how much CODE_GRID goes up and down from its middle
+GRID_MIDDLE = 128
 
 SPACE_COSINE, SPACE_L2, SPACE_L1, SPACE_DOT = 0, 1, 2, 3
 CODE_F32, CODE_U8, CODE_U4, CODE_PQ = 0, 1, 2, 3

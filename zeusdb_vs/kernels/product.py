@@ -16,7 +16,7 @@ A query form holds a number for every value of every byte, so that a distance is
     FORM_L2    |q - x|^2    = the same + |r|^2                                                 base = |q - center|^2
 
 In memory: float32 base, alpha and offset, int32 bytes of an entry, padding to 64 bytes, then the tables, (bytes, 256):
-uint8 where they are made of CODE_GRID, which is half the work and leaves room in a core's nearest cache; else uint16.
+uint8 where they are made of CODE_GRID, which is less work and leaves room in a core's nearest cache; else uint16.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from zeusdb_vs.kernels.compile import inline_kernel, kernel
 from zeusdb_vs.kernels.intrinsics import (
     address_of,
     f32_at,
-    i8_at,
     load_f32,
     load_i32,
     load_i64,
@@ -57,22 +56,25 @@ from zeusdb_vs.kernels.layout import (
     DIM,
     FORM,
     FORM_L2,
+    GRID_MIDDLE,
     MOST_FACTOR,
     MOST_GRID,
     QUERY_HEADER,
 )
 from zeusdb_vs.kernels.rotation import prepare_row
+from zeusdb_vs.kernels.simd import table_shift, write_table_u8
 
 _LARGEST = np.finfo(np.float32).max
 _COMFORT = np.float32(1e37)
 """Query forms whose numbers go beyond this could make infinities of them, and of two infinities a NaN."""
 _VALUES = 256
 _MOST_GRID = np.float32(MOST_GRID)
-_NARROW_ENTRY = 254
 _WIDE_ENTRY = 65534
 """One less than fits: sums of the greatest may come out a little greater."""
 _MOST_UNEVEN = np.float32(4)
 """How many times as far as the mean one byte's entries may lie apart for uint8."""
+_MOST_OF_PAIR = np.float32(126)
+"""What two weights of 8 bits may add up to, rounded up by half each."""
 _MOST_SUM = (1 << 31) - 1
 
 
@@ -152,63 +154,66 @@ def encode_products(ix, rows, inverse_norms, first, count):
             store_f32(row + 4, np.float32(squared if squared <= _LARGEST else _LARGEST))
 
 
-# The passes over a byte's 256 values: each vectorises by itself, and not as part of the whole.
-
-
-@inline_kernel
-def _four_columns(grid, weights):
-    """Four columns of 256 of a grid, and their weights."""
-    return (
-        i8_at(grid, 4 * _VALUES),
-        load_f32(weights),
-        load_f32(weights + 4),
-        load_f32(weights + 8),
-        load_f32(weights + 12),
-    )
-
-
 @kernel
-def _add_four(grid, weights, sums):
-    """Add to float32 (256,) at `sums` four columns of a grid by their weights."""
-    total = f32_at(sums, _VALUES)
-    column, a, b, c, d = _four_columns(grid, weights)
-    for v in range(_VALUES):
-        total[v] += (
-            a * np.float32(column[v])
-            + b * np.float32(column[v + 256])
-            + c * np.float32(column[v + 512])
-            + d * np.float32(column[v + 768])
-        )
-
-
-@kernel
-def _write_narrow(grid, columns, weights, sums, start, out):
-    """Write to uint8 (256,) at `out` `start` and the columns of a grid, a multiple of four, by their weights.
+def _extent(scaled, size, groups):
+    """Return the greatest sum of absolute values of a byte, the greatest of an aligned pair, and the sum of all.
 
     Parameters
     ----------
-    sums : address of float32 (256,) to work in
+    scaled : float32 (size * groups * 4,)
     """
-    entries = u8_at(out, _VALUES)
-    start += np.float32(0.5)  # rounds
-    last = columns - 4
-    if last == 0:
-        column, a, b, c, d = _four_columns(grid, weights)
-        for v in range(_VALUES):
-            wide = (
-                a * np.float32(column[v])
-                + b * np.float32(column[v + 256])
-                + c * np.float32(column[v + 512])
-                + d * np.float32(column[v + 768])
-            )
-            entries[v] = np.uint8(np.int32(wide + start))
-        return
-    total = f32_at(sums, _VALUES)
-    total[:] = start
-    for first in range(0, columns, 4):
-        _add_four(grid + first * _VALUES, weights + first * 4, sums)
-    for v in range(_VALUES):
-        entries[v] = np.uint8(np.int32(total[v]))
+    fours = np.empty(size * groups, np.float32)
+    most_of_pair = np.float32(0)
+    total = np.float32(0)
+    for g in range(size * groups):
+        one = abs(scaled[4 * g]) + abs(scaled[4 * g + 1])
+        other = abs(scaled[4 * g + 2]) + abs(scaled[4 * g + 3])
+        most_of_pair = max(most_of_pair, max(one, other))
+        fours[g] = one + other
+        total += one + other
+    most = np.float32(0)
+    for b in range(size):
+        own = np.float32(0)
+        for g in range(b * groups, (b + 1) * groups):
+            own += fours[g]
+        most = max(most, own)
+    return most, most_of_pair, total
+
+
+@kernel
+def _write_narrow(grid, scaled, inverse, size, groups, out):
+    """Write tables of uint8 (size, 256) at `out`; returns the sum of the absolute weights that they are made with.
+
+    Parameters
+    ----------
+    grid : CODE_GRID
+    scaled : float32 (size * groups * 4,): of each byte, its dimensions' weights in steps of the grid
+    inverse : by which they become weights of 8 bits
+    """
+    weights = np.empty(size * groups * 4, np.int8)
+    for i in range(size * groups * 4):
+        weights[i] = np.int8(np.rint(scaled[i] * inverse))
+    owns = np.empty(size * groups, np.int32)
+    absolutes = np.empty(size * groups, np.int32)
+    for g in range(size * groups):
+        a, b, c, d = weights[4 * g], weights[4 * g + 1], weights[4 * g + 2], weights[4 * g + 3]
+        owns[g] = np.int32(a) + np.int32(b) + np.int32(c) + np.int32(d)
+        absolutes[g] = abs(np.int32(a)) + abs(np.int32(b)) + abs(np.int32(c)) + abs(np.int32(d))
+    half = np.int64(1) << (table_shift(groups) - 1)
+    reached = np.int64(0)
+    for byte in range(size):
+        own = np.int64(0)
+        absolute = np.int64(0)
+        for g in range(byte * groups, (byte + 1) * groups):
+            own += owns[g]
+            absolute += absolutes[g]
+        reached += absolute
+        # From the least that its values can come to on, with half an entry to round.
+        start = np.int64(_MOST_GRID) * absolute - GRID_MIDDLE * own + half
+        values = grid + byte * groups * 4 * _VALUES
+        own_weights = address_of(weights) + byte * groups * 4
+        write_table_u8(values, own_weights, groups, start, out + byte * _VALUES)
+    return reached
 
 
 @kernel
@@ -221,12 +226,37 @@ def _add_column(table, middle, weight, sums):
 
 
 @kernel
-def _write_wide(sums, out):
+def _write_entries(sums, out):
     """Write to uint16 (256,) at `out` the float32 (256,) at `sums`."""
     total = f32_at(sums, _VALUES)
     entries = u8_at(out, 2 * _VALUES).view(np.uint16)
     for v in range(_VALUES):
         entries[v] = np.uint16(np.int32(total[v]))
+
+
+@kernel
+def _write_wide(ix, weights, scaled, inverse, out):
+    """Write tables of uint16 (CODE_BYTES, 256) at `out`.
+
+    Parameters
+    ----------
+    weights : float32 (dim,)
+    scaled : float32 (CODE_BYTES * CODE_WIDTH padded to fours,): of each byte, the same in steps of the grid
+    inverse : 1 / step of the entries
+    """
+    dim = ix[DIM]
+    width = ix[CODE_WIDTH]
+    columns = (width + 3) & ~3
+    middle = f32_at(ix[CODE_MID], dim)
+    sums = np.empty(_VALUES, np.float32)
+    for b in range(ix[CODE_BYTES]):
+        reach = np.float32(0)
+        for i in range(b * columns, (b + 1) * columns):
+            reach += abs(scaled[i])
+        sums[:] = reach * _MOST_GRID * inverse + np.float32(0.5)  # rounds
+        for d in range(b * width, min((b + 1) * width, dim)):
+            _add_column(ix[CODE_TABLE] + d * _VALUES * 4, middle[d], weights[d] * inverse, address_of(sums))
+        _write_entries(address_of(sums), out + b * _VALUES * 2)
 
 
 @kernel
@@ -236,6 +266,10 @@ def prepare_tables(ix, query, out, is_rough):
     How far the entries of a byte can lie apart is bounded by what its dimensions range over, and not found among the
     entries: that would take a second pass over them, for steps that are a little finer. All entries have one step, so
     uint8 will not do where one byte reaches much further than the others: these would be left with few.
+
+    Entries of uint8 are sums of integers: values in steps of the grid times weights of 8 bits, shifted down. A byte of
+    more dimensions shares out more bits of weights, so they are as fine; not where one pair of dimensions outweighs the
+    others of its byte, since pairs have to fit 128.
 
     Parameters
     ----------
@@ -250,11 +284,10 @@ def prepare_tables(ix, query, out, is_rough):
     center = f32_at(ix[CODE_CENTER], dim)
     middle = f32_at(ix[CODE_MID], dim)
     step = f32_at(ix[CODE_STEP], dim)
-    # A byte's columns are padded to fours, with a grid of 0: the weights behind the byte's own count nothing there.
     columns = (width + 3) & ~3
-    weights = np.zeros(size * width + columns, np.float32)
-    reach = np.empty(size, np.float32)  # of a byte: half of how far its entries can lie apart
-    sums = np.empty(_VALUES, np.float32)
+    weights = np.empty(dim, np.float32)
+    # In steps of the grid, each byte padded to whole fours.
+    scaled = np.zeros(size * columns, np.float32)
     base = np.float32(0)
     if ix[FORM] == FORM_L2:
         for d in range(dim):
@@ -268,50 +301,53 @@ def prepare_tables(ix, query, out, is_rough):
         base += np.float32(1)
     offset = np.float32(0)
     extreme = abs(base)
-    all_reach = np.float32(0)
     for d in range(dim):
         offset += weights[d] * middle[d]
         extreme += abs(weights[d] * middle[d])
-        all_reach += abs(weights[d] * step[d])
-    all_reach *= _MOST_GRID
-    offset -= all_reach
-    extreme += np.float32(2) * all_reach
-    most_reach = np.float32(0)
-    for b in range(size):
-        own_reach = np.float32(0)
-        for d in range(b * width, min((b + 1) * width, dim)):
-            own_reach += abs(weights[d] * step[d])
-        reach[b] = own_reach * _MOST_GRID
-        most_reach = max(most_reach, reach[b])
-    is_narrow = is_rough and ix[CODE_GRID] != 0 and most_reach * np.float32(size) <= _MOST_UNEVEN * all_reach
-    levels = np.int64(_NARROW_ENTRY) if is_narrow else np.int64(min(_WIDE_ENTRY, _MOST_SUM // size))
-    alpha = np.float32(2) * most_reach / np.float32(levels)
-    inverse = np.float32(1) / alpha if alpha > np.float32(0) else np.float32(0)
+    if width == columns:
+        for d in range(dim):
+            scaled[d] = weights[d] * step[d]
+    else:
+        for d in range(dim):
+            scaled[d // width * columns + d % width] = weights[d] * step[d]
+    most, most_of_pair, total = _extent(scaled, size, columns // 4)
+    extreme += np.float32(2) * _MOST_GRID * total
+    # Weights of a byte, each perhaps rounded up, add up to 127 / 128 of an entry's at most: none is over 252.
+    entry = np.int64(1) << table_shift(columns // 4)
+    room = np.float32(entry - (entry >> 7) - columns // 2)
+    is_narrow = (
+        is_rough
+        and ix[CODE_GRID] != 0
+        and most * np.float32(size) <= _MOST_UNEVEN * total
+        and most_of_pair * room <= _MOST_OF_PAIR * np.float32(2) * most
+    )
+    if is_narrow:
+        unit = max(most / room, most_of_pair / _MOST_OF_PAIR)
+        alpha = unit * np.float32(entry)
+    else:
+        unit = np.float32(2) * _MOST_GRID * most / np.float32(min(_WIDE_ENTRY, _MOST_SUM // size))
+        alpha = unit
+    inverse = np.float32(1) / unit if unit > np.float32(0) else np.float32(0)
     if not (np.isfinite(inverse) and extreme < _COMFORT):  # every row is as far away as every other
         base = np.float32(0)
         alpha = np.float32(0)
         offset = np.float32(0)
         inverse = np.float32(0)
+        total = np.float32(0)
+        unit = np.float32(0)
         weights[:] = 0
-        reach[:] = 0
+        scaled[:] = 0
+    tables = out + QUERY_HEADER
+    if is_narrow:
+        reached = _write_narrow(ix[CODE_GRID], scaled, inverse, size, columns // 4, tables)
+        offset -= unit * _MOST_GRID * np.float32(reached)
+    else:
+        offset -= _MOST_GRID * total
+        _write_wide(ix, weights, scaled, inverse, tables)
     store_f32(out, base)
     store_f32(out + 4, alpha)
     store_f32(out + 8, offset)
     store_i32(out + 12, 1 if is_narrow else 2)
-    for d in range(dim):
-        weights[d] *= inverse * (step[d] if is_narrow else np.float32(1))
-    tables = out + QUERY_HEADER
-    if is_narrow:
-        for b in range(size):
-            grid = ix[CODE_GRID] + b * columns * _VALUES
-            own = address_of(weights) + b * width * 4
-            _write_narrow(grid, columns, own, address_of(sums), reach[b] * inverse, tables + b * _VALUES)
-        return
-    for b in range(size):
-        sums[:] = reach[b] * inverse + np.float32(0.5)  # rounds
-        for d in range(b * width, min((b + 1) * width, dim)):
-            _add_column(ix[CODE_TABLE] + d * _VALUES * 4, middle[d], weights[d], address_of(sums))
-        _write_wide(address_of(sums), tables + b * _VALUES * 2)
 
 
 @inline_kernel
@@ -401,8 +437,9 @@ def product_distance(ix, form, row):
 def product_rounding(ix, form, row):
     """By how much the rounding of tables may bring rows like that at `row` out of order, but for a pair in hundreds.
 
-    Entries are wrong by up to half a step, evenly, so a sum by .29 steps times the root of how many there are: some .6
-    with the grid's rounding and for two rows, and three times that for certainty's sake. A row's factor stretches it.
+    Entries are wrong by up to half a step, evenly, so a sum by .29 steps times the root of how many there are: .4 with
+    the rounding of grid and weights, some .55 for two rows, and more than three times that for certainty's sake. A
+    row's factor stretches it.
     """
     return np.float32(2) * load_f32(row) * load_f32(form + 4) * np.float32(np.sqrt(ix[CODE_BYTES]))
 

@@ -405,3 +405,82 @@ else:
         for j in range(blocks * 64):
             total += abs(np.int32(row[j]) - np.int32(other[j]))
         return np.int64(total)
+
+
+@inline_kernel
+def table_shift(groups):
+    """By how many bits the sums of `write_table_u8` are shifted: weights of more dimensions add up to more."""
+    shift = np.int64(7)
+    while np.int64(1) << (shift - 7) < groups:
+        shift += 1
+    return shift
+
+
+# `write_table_u8` writes (start + <grid, weights>) >> table_shift(groups) for each of 256 values of a byte of codes.
+#   grid : address of uint8 (groups, 4, 4, 16, 4): the dimensions of value 64 a + 4 c + b lie at [:, a, b, c], so that
+#       four vectors of sums make one of bytes by shifts alone
+#   weights : address of int8 (groups, 4); the absolute values of a pair add up to 128 at most: two products fit 16 bits
+#   out : address of uint8 (256,), which the results fit
+if HAS_VNNI512 or HAS_AVX2:
+    _TABLE_SUMS = _INTS16 if HAS_VNNI512 else _INTS8
+
+    def _products_of_four(builder: Any, total: Any, address: Any, factors: Any) -> Any:
+        """Add the products of groups of four bytes at an address with `factors` to a vector of sums."""
+        if HAS_VNNI512:
+            return _dot_accumulate(builder, total, load_block(builder, address, _BYTES64), factors)
+        pairs = call_intrinsic(
+            builder,
+            "llvm.x86.avx2.pmadd.ub.sw",
+            _SHORTS16,
+            [load_block(builder, address, _BYTES32), builder.bitcast(factors, _BYTES32)],
+        )
+        ones = ir.Constant(_SHORTS16, [1] * 16)
+        return builder.add(total, call_intrinsic(builder, "llvm.x86.avx2.pmadd.wd", _INTS8, [pairs, ones]))
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def write_table_u8(typingctx: Any, grid: Any, weights: Any, groups: Any, start: Any, out: Any) -> Any:  # noqa: ARG001
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+            grid, weights, groups, start, out = args
+            lanes = _TABLE_SUMS.count
+            i32 = ir.IntType(32)
+            leading_zeros = builder.ctlz(builder.sub(groups, I64(1)), ir.IntType(1)(0))
+            shift = builder.sub(I64(7 + 64), leading_zeros)
+            begin = spread(builder, builder.trunc(start, i32), lanes)
+            by = spread(builder, builder.trunc(shift, i32), lanes)
+            for first in range(0, 256, 4 * lanes):
+                # Of a block of 64 values as many as there are lanes for, times four.
+                block, inside = first // 64 * 256, first % 64
+
+                def step(group: Any, totals: list[Any], begins: int = block + inside) -> list[Any]:
+                    here = builder.add(builder.add(grid, builder.mul(group, I64(1024))), I64(begins))
+                    four = load_block(builder, builder.add(weights, builder.mul(group, I64(4))), i32)
+                    factors = spread(builder, four, lanes)
+                    return [
+                        _products_of_four(builder, total, builder.add(here, I64(64 * i)), factors)
+                        for i, total in enumerate(totals)
+                    ]
+
+                entries = None
+                for i, total in enumerate(_block_loop(builder, groups, [begin] * 4, step)):
+                    entry = builder.shl(builder.lshr(total, by), ir.Constant(_TABLE_SUMS, [8 * i] * lanes))
+                    entries = entry if entries is None else builder.or_(entries, entry)
+                place = builder.inttoptr(builder.add(out, I64(first)), _TABLE_SUMS.as_pointer())
+                builder.store(entries, place).align = 1
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 5), codegen
+
+else:
+
+    @inline_kernel
+    def write_table_u8(grid, weights, groups, start, out):  # type: ignore[no-untyped-def]
+        entries = u8_at(out, 256)
+        factors = i8_at(weights, groups * 4)
+        for v in range(256):
+            total = np.int64(start)
+            place = grid + (v // 64) * 256 + (v % 4) * 64 + (v % 64) // 4 * 4
+            for group in range(groups):
+                values = u8_at(place + group * 1024, 4)
+                for j in range(4):
+                    total += np.int64(values[j]) * np.int64(factors[group * 4 + j])
+            entries[v] = np.uint8(total >> table_shift(groups))
