@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeusdb_vs.kernels import layout
-from zeusdb_vs.kernels.pool import POOL_MARGIN
 
 _HOP_ROOM = 2048
 """Neighbours one hop may collect; also the blocks of a scan."""
@@ -57,9 +56,9 @@ class Scratch:
         block[layout.VISITED] = self._reserve(np.zeros(self.visited_room, np.uint16))
         block[layout.VISITED_CAPACITY] = self.visited_room
         # Insertions move the last keys before they are dropped.
-        block[layout.POOL] = self._reserve(np.empty(self.pool_room + POOL_MARGIN, np.int64))
+        block[layout.POOL] = self._reserve(np.empty(self.pool_room + layout.POOL_MARGIN, np.int64))
         block[layout.POOL_CAPACITY] = self.pool_room
-        block[layout.MATCHES] = self._reserve(np.empty(self.pool_room + POOL_MARGIN, np.int64))
+        block[layout.MATCHES] = self._reserve(np.empty(self.pool_room + layout.POOL_MARGIN, np.int64))
         block[layout.HOP_SLOTS] = self._reserve(np.empty(hop_room, np.int32))
         block[layout.HOP_DISTANCES] = self._reserve(np.empty(hop_room, np.float32))
         # A scan gathers twice as many keys as it keeps, and some, before it drops the further half.
@@ -68,7 +67,7 @@ class Scratch:
         block[layout.QUERY_FORM] = self._reserve_aligned(form_bytes)
         # Behind the exact query there is room for a decoded row, padded to whole blocks of codes.
         block[layout.QUERY_EXACT] = self._reserve_aligned(4 * (-(-dim // 16) * 16 + -(-dim // 128) * 128))
-        block[layout.RESULTS] = self._reserve(np.empty(self.results_room + POOL_MARGIN, np.int64))
+        block[layout.RESULTS] = self._reserve(np.empty(self.results_room + layout.POOL_MARGIN, np.int64))
         block[layout.PRUNE_FORM] = self._reserve_aligned(form_bytes)
         block[layout.CHOSEN] = self._reserve(np.empty(self.pool_room, np.int32))
         self.query = np.empty(dim, np.float32)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kernel_harness import compiled
 
-from zeusdb_vs.kernels import pool
+from zeusdb_vs.kernels import layout, pool
 
 _FLOATS = st.floats(width=32, allow_nan=False)
 _SLOTS = st.integers(0, 2**31 - 1)
@@ -87,12 +87,12 @@ def test_insertion_equals_a_sorted_list_cut_at_the_capacity(capacity: int, keys:
 
 @given(
     st.one_of(st.integers(1, 20), st.integers(40, 90)),  # small pools and others go by different ways
-    st.lists(st.sets(st.integers(-500, 500), max_size=pool.POOL_MARGIN + 8).map(list), max_size=8),
+    st.lists(st.sets(st.integers(-500, 500), max_size=layout.POOL_MARGIN + 8).map(list), max_size=8),
 )
 def test_insertion_of_many_equals_a_sorted_list_cut_at_the_capacity(
     capacity: int, hops: list[list[int]]
 ) -> None:
-    buffer = np.full(capacity + pool.POOL_MARGIN + 1, 7777, np.int64)
+    buffer = np.full(capacity + layout.POOL_MARGIN + 1, 7777, np.int64)
     right: list[int] = []
     size = 0
     for hop in hops:

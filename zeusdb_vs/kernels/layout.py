@@ -94,5 +94,6 @@ MATCHES = 20  # int64 keys, sorted: the nearest by code that match a filter
 WALK_MATCHES = 21  # state of a filtered walk: keys in MATCHES
 
 SCRATCH_SIZE = 24
+POOL_MARGIN = 32  # places behind the capacity of a pool that insertions write to
 WALK_ALL, WALK_FILTERED, WALK_TWO_HOP = 0, 1, 2  # modes of a walk
 QUERY_HEADER = 64  # bytes before the codes of a query form

@@ -10,9 +10,8 @@ import numpy as np
 
 from zeusdb_vs.kernels.compile import inline_kernel
 from zeusdb_vs.kernels.intrinsics import bits_of_f32, f32_of_bits, load_i64, move_bytes, store_i64
+from zeusdb_vs.kernels.layout import POOL_MARGIN
 
-POOL_MARGIN = 32
-"""Places behind a pool's capacity that insertions write to."""
 _SMALL_CAPACITY = 48
 
 
