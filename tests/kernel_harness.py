@@ -155,7 +155,7 @@ class KernelIndex:
         scratch.query[:] = query
         exact, form = int(scratch.block[layout.QUERY_EXACT]), int(scratch.block[layout.QUERY_FORM])
         assert exact_distances.prepare_exact_query(ix, scratch.query_address, exact) == 0
-        distances.prepare_query_form(ix, exact, form, False)
+        distances.prepare_query_form(ix, exact, form, layout.AS_CODED)
         return form
 
     def expand(self, slot: int, ix: NDArray[np.int64], scratch: Scratch) -> int:
@@ -204,6 +204,7 @@ class KernelIndex:
             ef=ef,
             depth=depth,
             capacity=room,
+            keep=max(room, k),
             mask=0 if mask is None else mask.ctypes.data,
             mode=layout.WALK_ALL
             if mask is None

@@ -262,9 +262,9 @@ def _force(monkeypatch: pytest.MonkeyPatch, path: str, budget: int = 1 << 60) ->
         if path == "scan":
             return scan_plan(k, rerank)
         if path == "two-hop":
-            return Plan(path, layout.WALK_TWO_HOP, EF, max(EF, depth), depth, budget)
+            return Plan(path, layout.WALK_TWO_HOP, EF, max(EF, depth), k, depth, budget)
         capacity = min(n, int(2 * max(EF, depth) * n / matches) + 64)
-        return Plan(path, layout.WALK_FILTERED, EF, capacity, depth, budget)
+        return Plan(path, layout.WALK_FILTERED, EF, capacity, max(EF, depth), depth, budget)
 
     monkeypatch.setattr(searching_module, "plan", forced)
 

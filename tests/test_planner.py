@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zeusdb_vs.calibration import rough_depth
 from zeusdb_vs.kernels.layout import WALK_ALL, WALK_FILTERED, WALK_TWO_HOP
 from zeusdb_vs.planner import Plan, exact_plan, plan, scan_plan
 
@@ -65,6 +66,32 @@ def test_wider_pools_rerank_no_less(k: int) -> None:
 
 
 def test_scans_without_codes_are_exact() -> None:
-    assert exact_plan(7) == Plan("exact", WALK_ALL, 0, 7, 7, 0)
+    assert exact_plan(7) == Plan("exact", WALK_ALL, 0, 7, 7, 7, 0)
     assert scan_plan(7, 0) == exact_plan(7)
     assert scan_plan(7, 25).depth >= 25
+
+
+@given(st.integers(1, 3000), st.none() | st.integers(1, 5000), st.sampled_from([0.01, 0.5, 1.0]))
+def test_rough_walks_keep_more_than_they_return(k: int, ef: int | None, share: float) -> None:
+    n = 10**7
+    given = {
+        "n": n,
+        "matches": int(share * n),
+        "k": k,
+        "ef": ef,
+        "row_bytes": 100,
+        "rerank": 0,
+        "masked": share < 1,
+    }
+    by_tables, rough = (plan(**given, settled_depth=0, is_rough=is_rough) for is_rough in (False, True))
+    assert rough.depth == by_tables.depth == 0
+    if rough.path == "scan":
+        return
+    assert rough.keep >= rough_depth(k) >= 2 * k
+    if rough.path == "walk":
+        assert rough.capacity >= max(rough.ef, rough_depth(k))
+        assert by_tables.capacity == by_tables.ef
+    elif rough.path == "filtered walk":
+        assert rough.keep >= rough.ef and rough.capacity >= min(rough.keep, 1 << 14)
+    # What is reranked by originals is not compared roughly.
+    assert plan(**given, settled_depth=50, is_rough=True) == plan(**given, settled_depth=50)

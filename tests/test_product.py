@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -248,3 +249,57 @@ def test_impossible_lengths_are_refused(value: float) -> None:
     codes[5, 4:8] = np.frombuffer(np.float32(value).tobytes(), np.uint8)
     with pytest.raises(CorruptIndexError, match=r"^pq_codes\.bin: the squared length"):
         codec.check_codes(codes)
+
+
+def _digits(width: int) -> NDArray[np.int64]:
+    bits = 8 // width
+    return np.arange(256)[:, None] >> bits * np.arange(width) & 2**bits - 1
+
+
+@pytest.mark.parametrize("width", [2, 4])
+def test_numbers_of_centroids_tell_where_they_are(width: int) -> None:
+    dim = 64 * width
+    sample = np.random.default_rng(0).standard_normal((1500, dim)).astype(np.float32)
+    codec = ProductCodec.fit(sample, 64, 8, is_l2=False, seed=0)
+    assert codec.reads_digits and codec.digits is not None
+    middle = codec.centroids.mean(axis=1, keepdims=True, dtype=np.float64)
+    step, zero = codec.digits.astype(np.float64).reshape(2, 64, 1, width)
+    told = zero + step * _digits(width)
+    untold = np.square(codec.centroids - told).sum() / np.square(codec.centroids - middle).sum()
+    assert untold < {2: 0.12, 4: 0.2}[width]
+    # No other straight lines through the digits tell more.
+    for change in (0.99, 1.01):
+        for others in (zero + change * step * _digits(width), change * zero + step * _digits(width)):
+            assert np.square(codec.centroids - others).sum() > np.square(codec.centroids - told).sum()
+    # Numbers are all that is different.
+    plain = replace(codec, reads_digits=False)
+    assert plain.digits is None
+    np.testing.assert_array_equal(
+        plain.decode(_encoded(plain, sample)), codec.decode(_encoded(codec, sample))
+    )
+
+
+@pytest.mark.parametrize(
+    ("subvectors", "bits", "width"), [(63, 8, 4), (64, 7, 4), (64, 8, 1), (64, 8, 3), (64, 8, 8)]
+)
+def test_codes_without_digits(subvectors: int, bits: int, width: int) -> None:
+    sample = np.random.default_rng(0).standard_normal((300, subvectors * width)).astype(np.float32)
+    codec = ProductCodec.fit(sample, subvectors, bits, is_l2=False, seed=0)
+    assert not codec.reads_digits and codec.digits is None
+    state = codec.state()
+    assert "reads_digits" not in state
+    assert not ProductCodec.from_state(state, codec.dim).reads_digits
+    with pytest.raises(CorruptIndexError, match=r"^pq_centroids\.bin: 'reads_digits' is 1 for"):
+        ProductCodec.from_state({**state, "reads_digits": 1}, codec.dim)
+
+
+def test_whether_digits_are_read_is_kept() -> None:
+    sample = np.random.default_rng(0).standard_normal((300, 128)).astype(np.float32)
+    codec = ProductCodec.fit(sample, 64, 8, is_l2=False, seed=0)
+    for one in (codec, replace(codec, reads_digits=False)):
+        again = ProductCodec.from_state(one.state(), 128)
+        assert again.reads_digits is one.reads_digits
+        np.testing.assert_array_equal(again.centroids, one.centroids)
+    for value in ("1", None, 2, -1, np.nan, [1]):
+        with pytest.raises(CorruptIndexError, match=r"^pq_centroids\.bin: 'reads_digits' is"):
+            ProductCodec.from_state({**codec.state(), "reads_digits": value}, 128)

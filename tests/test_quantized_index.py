@@ -29,6 +29,7 @@ from zeusdb_vs import (
 )
 from zeusdb_vs import planner as planner_module
 from zeusdb_vs import upkeep as upkeep_module
+from zeusdb_vs.kernels import layout
 from zeusdb_vs.searching import search_many
 
 LEAST = 1000
@@ -1134,3 +1135,95 @@ def test_codes_that_tell_nothing_apart_are_warned_of(caplog: pytest.LogCaptureFi
         index = VectorDatabase().create("hnsw", dim=32, space="l2", quantization_config=config)
         index.add(rows)
         assert ("of the true neighbors" in caplog.text) is is_warned
+
+
+# ------------------------------------------------------------------------------------- codes read as digits
+
+
+def _smooth(count: int, dim: int, seed: int) -> np.ndarray:
+    """Rows without clusters, of fewer dimensions than they have: distances are neither few nor all alike."""
+    plane = np.random.default_rng(5).standard_normal((40, dim))
+    rng = np.random.default_rng(seed)
+    return (rng.standard_normal((count, 40)) @ plane + 0.1 * rng.standard_normal((count, dim))).astype(
+        np.float32
+    )
+
+
+@pytest.fixture
+def no_scans(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner_module, "_SCAN_START_NS", 1e12)
+
+
+def _near(found: Any, scores: np.ndarray, k: int) -> float:
+    """The share of the k nearest by score that was found."""
+    shares = []
+    for row, own in zip(found, scores, strict=True):
+        nearest = set(np.argsort(own, kind="stable")[:k].tolist())
+        shares.append(len(nearest & {int(name[1:]) for name in row}) / len(nearest))
+    return float(np.mean(shares))
+
+
+@pytest.mark.usefixtures("no_scans")
+@pytest.mark.parametrize("space", ["cosine", "l2", "dot"])
+@pytest.mark.parametrize("width", [2, 4])
+def test_walks_by_digits_find_the_nearest_by_code(width: int, space: str, tmp_path: Path) -> None:
+    dim, n = 64 * width, 2500
+    rows, queries = _smooth(n, dim, 0), _smooth(40, dim, 1)
+    index = _create(dim=dim, space=space, quantization={"subvectors": 64})
+    index.add({**_records(rows), "metadatas": [{"third": row % 3} for row in range(n)]})
+    assert index._collection.view.is_rough
+    true = product_scores(saved(index, tmp_path / "x"), queries, space)
+    loaded = VectorDatabase().load(str(tmp_path / "x"))
+    assert loaded._collection.view.is_rough
+
+    for k, floor in ((1, 0.98), (10, 0.98), (100, 0.97)):
+        answers = index.search(queries, top_k=k, explain=True)
+        assert (answers.explanation.path, answers.explanation.scores) == ("walk", "by code")
+        found = [[hit["id"] for hit in hits] for hits in answers]
+        assert _near(found, true, k) >= floor
+        for hits, own in zip(answers, true, strict=True):
+            scores = [hit["score"] for hit in hits]
+            assert scores == sorted(scores) and len({hit["id"] for hit in hits}) == k
+            of_codes = own[[int(hit["id"][1:]) for hit in hits]]
+            np.testing.assert_allclose(scores, of_codes, rtol=0, atol=1e-4 * np.abs(true).max())
+        assert [[hit["id"] for hit in loaded.search(query, top_k=k)] for query in queries] == found
+
+    # A pool of the caller's own is looked at again as widely.
+    assert _near([[h["id"] for h in hits] for hits in index.search(queries, ef_search=10)], true, 10) >= 0.7
+    # Filters, and records that are gone.
+    third = np.arange(n) % 3 == 1
+    answers = index.search(queries, filter={"third": 1}, explain=True)
+    assert "walk" in answers.explanation.path
+    found = [[hit["id"] for hit in hits] for hits in answers]
+    assert _near(found, np.where(third, true, np.inf), 10) >= 0.97
+    index.delete([f"r{row}" for row in range(0, n, 2)])
+    found = [[hit["id"] for hit in hits] for hits in index.search(queries)]
+    assert _near(found, np.where(np.arange(n) % 2 == 1, true, np.inf), 10) >= 0.97
+
+
+@pytest.mark.usefixtures("no_scans")
+def test_digits_are_not_read_where_they_would_lose_neighbors() -> None:
+    """In a cluster distances hardly differ, and what digits tell is mostly which one it is."""
+    rows, queries = mixture(2500, 256, 0, spread=0.35), mixture(40, 256, 1, spread=0.35)
+    index = _create(dim=256, quantization={"subvectors": 64})
+    index.add(_records(rows))
+    assert not index._collection.view.is_rough
+    assert index._collection.view.ix[layout.CODE_DIGITS] == 0
+    exact = index.search(queries, exact=True)
+    found = index.search(queries, explain=True)
+    assert found.explanation.path == "walk"
+    shared = [len({h["id"] for h in a} & {h["id"] for h in b}) for a, b in zip(exact, found, strict=True)]
+    assert np.mean(shared) >= 9.7
+
+
+@pytest.mark.usefixtures("no_scans")
+def test_answers_without_rerank_beside_originals_are_by_code_too() -> None:
+    rows, queries = _smooth(2500, 128, 0), _smooth(20, 128, 1)
+    index = _create(mode=RAW, dim=128, quantization={"subvectors": 64})
+    index.add(_records(rows))
+    assert index._collection.view.is_rough
+    found = index.search(queries, rerank=0, explain=True)
+    assert found.explanation.scores == "by code"
+    exact = oracle.distances(queries, rows, "l2")
+    assert _near([[h["id"] for h in hits] for hits in found], exact, 10) >= 0.85
+    assert _near([[h["id"] for h in hits] for hits in index.search(queries)], exact, 10) >= 0.98

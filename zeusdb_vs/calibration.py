@@ -111,6 +111,9 @@ def choose_codes(
 DEPTHS = (15, 20, 30, 40, 60, 80, 120, 160, 250, 400, 600)
 _ENOUGH_KEPT = 0.995
 _NO_GAIN = 0.001
+_ROUGH_MARGIN = 8
+_ENOUGH_BY_DIGITS = 0.99
+"""Share of the nearest by product codes that comparing by their digits may not lose."""
 
 
 def choose_depth(
@@ -146,6 +149,45 @@ def choose_depth(
         if kept >= _ENOUGH_KEPT or depth >= len(rows):
             break
     return int(best * _MARGIN), kept_best
+
+
+def rough_depth(k: int) -> int:
+    """Return how many of the nearest by digits of product codes are compared by the codes for k neighbours."""
+    return 4 * k + _ROUGH_MARGIN
+
+
+def digits_suffice(
+    live: NDArray[np.integer],
+    queries: NDArray[np.float32],
+    own: NDArray[np.int32],
+    quantized: tuple[NDArray[np.int64], int],
+) -> bool:
+    """Return whether the nearest by product codes are among the `rough_depth` nearest by the digits of these.
+
+    Parameters are as in `choose_depth`.
+    """
+    from zeusdb_vs.kernels import distances, exact_distances
+
+    rows = np.ascontiguousarray(live[:: max(1, -(-len(live) // _JUDGED_ROWS))], np.int32)
+    k, depth = NEIGHBORS + 1, rough_depth(NEIGHBORS) + 1
+    if len(rows) <= depth:
+        return True
+    ix, form_bytes = quantized
+    scratch = Scratch(1, queries.shape[1], form_bytes, 0, k)
+    exact, form = int(scratch.block[layout.QUERY_EXACT]), int(scratch.block[layout.QUERY_FORM])
+    found = np.empty(len(rows), np.float32)
+    kept = wanted = 0
+    for query, slot in zip(queries, own, strict=True):
+        if exact_distances.prepare_exact_query(ix, query.ctypes.data, exact) != 0:
+            continue
+        nearest = []
+        for precision, count in ((layout.AS_CODED, k), (layout.ROUGH, depth)):
+            distances.prepare_query_form(ix, exact, form, precision)
+            distances.code_distances(ix, form, rows.ctypes.data, len(rows), found.ctypes.data)
+            nearest.append(set(rows[np.argpartition(found, count)[:count]].tolist()) - {int(slot)})
+        wanted += len(nearest[0])
+        kept += len(nearest[0] & nearest[1])
+    return kept >= _ENOUGH_BY_DIGITS * wanted
 
 
 def judged_slots(live: NDArray[np.integer]) -> NDArray[np.int32]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from zeusdb_vs.calibration import rough_depth
 from zeusdb_vs.kernels.layout import WALK_ALL, WALK_FILTERED, WALK_TWO_HOP
 
 DEFAULT_EF = 80
@@ -15,8 +16,10 @@ DEFAULT_EF = 80
 
 DECODED_EF = 64
 BY_CODE_EF = 36
+ROUGH_EF = 44
 """The same where results are ranked by decoded 8-bit codes (recall .989 of the .994 there is), and by product codes
-alone (.855 of .862): what a wider pool finds, these cannot tell apart."""
+alone (.855 of .862), where walks compare by tables and where roughly by digits: what a wider pool finds, these codes
+cannot tell apart."""
 
 _UNLIMITED = 1 << 60
 _LARGEST_POOL = 1 << 14
@@ -55,6 +58,7 @@ class Plan(NamedTuple):
     mode : of the walk, for kernels
     ef : pool positions that a walk expands; in a filtered walk, the matching slots it finds
     capacity : pool positions that a walk keeps
+    keep : matching slots that a filtered walk gathers
     depth : how many of the nearest by code are reranked exactly; 0: none, their distances are those by code
     budget : distances after which a walk gives up and the scan takes over
     """
@@ -63,13 +67,14 @@ class Plan(NamedTuple):
     mode: int
     ef: int
     capacity: int
+    keep: int
     depth: int
     budget: int
 
 
 def exact_plan(k: int) -> Plan:
     """Return the plan that compares with every original."""
-    return Plan("exact", WALK_ALL, 0, k, k, 0)
+    return Plan("exact", WALK_ALL, 0, k, k, k, 0)
 
 
 def rerank_depth(k: int, rerank: int) -> int:
@@ -85,12 +90,12 @@ def scan_plan(k: int, rerank: int, depth: int | None = None) -> Plan:
     depth : how many are reranked, where that is settled: 0 for none
     """
     if depth is not None:
-        return Plan("scan", WALK_ALL, 0, max(k, depth), depth, 0)
+        return Plan("scan", WALK_ALL, 0, max(k, depth), k, depth, 0)
     if not rerank:
         return exact_plan(k)
     # Half as many again as the codes need on the whole: the kernel goes deeper where the first half did not suffice.
     depth = rerank_depth(k, rerank) * 3 // 2
-    return Plan("scan", WALK_ALL, 0, depth, depth, 0)
+    return Plan("scan", WALK_ALL, 0, depth, k, depth, 0)
 
 
 def plan(
@@ -105,6 +110,7 @@ def plan(
     settled_depth: int | None = None,
     default_ef: int = DEFAULT_EF,
     is_plain: bool = True,
+    is_rough: bool = False,
 ) -> Plan:
     """Choose the cheapest way through an index with a graph that keeps recall.
 
@@ -120,18 +126,21 @@ def plan(
     default_ef : pool of a search that names none
     settled_depth : how many are reranked, where neither the codes nor the pool decide it; 0 for none
     is_plain : whether codes are plain
+    is_rough : whether walks that nothing is reranked after compare roughly
     """
     scan = scan_plan(k, rerank, settled_depth)
     if matches <= scan.depth:
         return exact_plan(k)
+    is_rough = is_rough and settled_depth == 0
     if settled_depth == 0:
-        default_ef = BY_CODE_EF
+        default_ef = ROUGH_EF if is_rough else BY_CODE_EF
     pool = max(2 * k, default_ef) if ef is None else max(k, ef)
     # Whoever asks for a wider pool asks for more recall, which a fixed rerank would bound.
     depth = max(rerank_depth(k, rerank), min(pool // 2, _WIDE_DEPTH)) if rerank else k
     if settled_depth is not None:
         depth = min(settled_depth, _LARGEST_POOL)
         pool = max(pool, depth)
+    kept = rough_depth(k) if is_rough else max(k, depth)
     share = matches / n
     found = max(k, int(pool * share**_FILTERED_POWER)) if ef is None else pool
     distance_ns = _WALK_NS + _WALK_NS_PER_BYTE * row_bytes
@@ -145,11 +154,11 @@ def plan(
     if scan_ns <= min(gain * filtered_ns, _TWO_HOP_GAIN * two_hop_ns):
         return scan
     if matches == n:
-        return Plan("walk", WALK_ALL, pool, max(pool, depth), depth, _UNLIMITED)
+        return Plan("walk", WALK_ALL, pool, max(pool, kept), kept, depth, _UNLIMITED)
     # A walk in a region where the filter is sparser than elsewhere gives up once the scan would have been cheaper.
     budget = int(scan_ns / distance_ns) + int(_START_DISTANCES) if masked else _UNLIMITED
     if filtered_ns <= _TWO_HOP_GAIN * two_hop_ns:
-        capacity = min(n, _LARGEST_POOL, int(2 * max(found, depth) / share) + 64)
+        capacity = min(n, _LARGEST_POOL, int(2 * max(found, kept) / share) + 64)
         path = "filtered walk" if masked else "walk"
-        return Plan(path, WALK_FILTERED, found, capacity, depth, budget)
-    return Plan("two-hop", WALK_TWO_HOP, pool, max(pool, depth), depth, budget)
+        return Plan(path, WALK_FILTERED, found, capacity, max(found, kept), depth, budget)
+    return Plan("two-hop", WALK_TWO_HOP, pool, max(pool, kept), kept, depth, budget)

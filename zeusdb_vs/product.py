@@ -30,6 +30,8 @@ _CHECKED_ROWS = 1 << 16
 _COARSE_WIDTH = 3
 """Dimensions in a byte from which on its codes lose more than tables of 8 bits do."""
 
+_DIGIT_WIDTHS = (2, 4)
+"""Dimensions of a byte that can be read as digits of 4 or 2 bits."""
 _CODES_PER_BYTE = {1: 8, 2: 4, 3: 2, 4: 2, 5: 1, 6: 1, 7: 1, 8: 1}
 
 
@@ -44,6 +46,36 @@ def _head_bytes(is_l2: bool) -> int:
 def product_row_bytes(subvectors: int, bits: int, *, is_l2: bool) -> int:
     """Return the bytes of a row of product codes, a multiple of 4."""
     return _head_bytes(is_l2) + -(-_code_bytes(subvectors, bits) // 4) * 4
+
+
+def _has_digits(subvectors: int, bits: int, width: int) -> bool:
+    """Whether numbers of centroids may be read as digits: kernels read registers of them."""
+    return bits == 8 and width in _DIGIT_WIDTHS and subvectors >= layout.DIGIT_BLOCK
+
+
+def _digits(width: int) -> NDArray[np.int64]:
+    """Return int64 (256, width): the digits of each byte, the first in its low bits."""
+    bits = 8 // width
+    return np.arange(256)[:, None] >> bits * np.arange(width) & (1 << bits) - 1
+
+
+def _numbered(centroids: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return centroids, float32 (subvectors, 256, width), in an order in which their digits tell where they are.
+
+    They are halved by the first dimension, each half by the second, and so on: the first round gives the high bit of
+    each digit, the next ones the others. All bits of one digit first would leave the last dimensions little to part.
+    """
+    count, _, width = centroids.shape
+    bits = 8 // width
+    groups = centroids[:, None]
+    for halved in range(8):
+        order = np.argsort(groups[..., halved % width], axis=2, kind="stable")
+        groups = np.take_along_axis(groups, order[..., None], axis=2)
+        groups = groups.reshape(count, 2 << halved, -1, width)
+    # Places are (count, high bits of all digits, next bits, ...); a number has the bits of its last digit first.
+    places = groups.reshape(count, *[2] * 8, width)
+    axes = [1 + level * width + d for d in reversed(range(width)) for level in range(bits)]
+    return np.ascontiguousarray(places.transpose(0, *axes, 9)).reshape(centroids.shape)
 
 
 def _grid_width(byte_width: int) -> int:
@@ -71,8 +103,9 @@ class ProductCodec:
     center : float32 (dim,): what vectors are taken relative to
     is_l2 : whether rows keep their squared lengths, as FORM_L2 wants them
     signs : float32 (2, dim) of -1 and 1: what is coded is the vector rotated by them; None where it is not rotated
-    table, rows, grid, middle, step : what kernels read of a byte's values, see CODE_TABLE, CODE_ROWS, CODE_GRID,
-        CODE_MID and CODE_STEP in `kernels/layout.py`
+    reads_digits : whether walks may read codes as digits, which roughly tell what they stand for
+    table, rows, grid, middle, step, digits : what kernels read of a byte's values, see CODE_TABLE, CODE_ROWS,
+        CODE_GRID, CODE_MID, CODE_STEP and CODE_DIGITS in `kernels/layout.py`
     """
 
     bits: int
@@ -80,11 +113,13 @@ class ProductCodec:
     center: NDArray[np.float32]
     is_l2: bool
     signs: NDArray[np.float32] | None = None
+    reads_digits: bool = False
     table: NDArray[np.float32] = field(init=False, repr=False, compare=False)
     rows: NDArray[np.float32] = field(init=False, repr=False, compare=False)
     grid: NDArray[np.uint8] | None = field(init=False, repr=False, compare=False)
     middle: NDArray[np.float32] = field(init=False, repr=False, compare=False)
     step: NDArray[np.float32] = field(init=False, repr=False, compare=False)
+    digits: NDArray[np.float32] | None = field(init=False, repr=False, compare=False)
     _addresses: tuple[tuple[int, int], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -119,6 +154,7 @@ class ProductCodec:
             "grid": grid,
             "middle": middle.astype(np.float32),
             "step": step.astype(np.float32),
+            "digits": self._fit_digits() if self.reads_digits else None,
         }
         for name, part in parts.items():
             object.__setattr__(self, name, part)
@@ -131,6 +167,7 @@ class ProductCodec:
             layout.CODE_MID: self.middle,
             layout.CODE_STEP: self.step,
             layout.CODE_SIGNS: self.signs,
+            layout.CODE_DIGITS: self.digits,
         }
         addresses = tuple((at, int(array.ctypes.data)) for at, array in arrays.items() if array is not None)
         object.__setattr__(self, "_addresses", addresses)
@@ -183,9 +220,8 @@ class ProductCodec:
     @property
     def memory_bytes(self) -> int:
         """Bytes of the quantizer itself."""
-        arrays: list[NDArray[Any] | None] = [self.centroids, self.center, self.table, self.grid, self.signs]
-        if self.rows is not self.centroids:
-            arrays.append(self.rows)
+        own_rows = None if self.rows is self.centroids else self.rows
+        arrays = (self.centroids, self.center, self.table, own_rows, self.grid, self.digits, self.signs)
         return sum(array.nbytes for array in arrays if array is not None)
 
     @property
@@ -216,7 +252,10 @@ class ProductCodec:
         """
         center = _center(sample)
         centroids = _train(sample, center, subvectors, bits, seed, _TURNS, report)
-        return cls(bits, centroids, center, is_l2, signs)
+        has_digits = _has_digits(subvectors, bits, centroids.shape[2])
+        if has_digits:
+            centroids = _numbered(centroids)
+        return cls(bits, centroids, center, is_l2, signs, has_digits)
 
     @classmethod
     def fit_best(
@@ -249,10 +288,24 @@ class ProductCodec:
             report=report,
         )
 
+    def _fit_digits(self) -> NDArray[np.float32]:
+        """Return float32 (2, dim): what a step of each digit comes to and what 0 stands for, by least squares."""
+        values = self.centroids.astype(np.float64)
+        middle = values.mean(axis=1)
+        digits = _digits(self.width)
+        from_middle = digits - digits.mean(axis=0)
+        step = np.einsum("skw,kw->sw", values - middle[:, None], from_middle) / np.square(from_middle).sum(
+            axis=0
+        )
+        zero = middle - step * digits.mean(axis=0)
+        # A line through the greatest of float32 may leave it: queries find out.
+        with np.errstate(over="ignore"):
+            return np.stack([step, zero]).reshape(2, self.dim).astype(np.float32)
+
     def describe(self, ix: NDArray[np.int64]) -> None:
         """Write what kernels need to know of the codes into a descriptor, but for where they are."""
         ix[layout.CODE] = layout.CODE_PQ
-        ix[layout.CODE_SIGNS] = ix[layout.CODE_GRID] = 0
+        ix[layout.CODE_SIGNS] = ix[layout.CODE_GRID] = ix[layout.CODE_DIGITS] = 0
         for at, address in self._addresses:
             ix[at] = address
         ix[layout.CODE_WIDTH] = self.byte_width
@@ -309,6 +362,7 @@ class ProductCodec:
             "centroids": self.centroids,
             "center": self.center,
             **({} if self.signs is None else {"signs": self.signs}),
+            **({"reads_digits": 1} if self.reads_digits else {}),
         }
 
     @classmethod
@@ -340,8 +394,16 @@ class ProductCodec:
             ).copy()
             if not (np.abs(signs) == 1).all():
                 raise CorruptIndexError(f"{_CENTROIDS_FILE}: signs must be -1 or 1")
+        reads_digits = 0.0
+        if "reads_digits" in state:
+            reads_digits = checked_number(state, _CENTROIDS_FILE, "reads_digits", 0, 1)
+        if reads_digits != 0 and not _has_digits(centroids.shape[0], int(bits), centroids.shape[2]):
+            raise CorruptIndexError(
+                f"{_CENTROIDS_FILE}: 'reads_digits' is {reads_digits:g} for {centroids.shape[0]} subvectors of "
+                f"{centroids.shape[2]} dimensions and {bits} bits, whose codes have no digits"
+            )
         # Own copies: kernels keep their addresses.
-        return cls(int(bits), centroids.copy(), center.copy(), bool(is_l2), signs)
+        return cls(int(bits), centroids.copy(), center.copy(), bool(is_l2), signs, bool(reads_digits))
 
 
 def quantization_error(sample: NDArray[np.float32], subvectors: int, bits: int, *, seed: int) -> float:

@@ -106,7 +106,7 @@ def _answer_one(
     """Answer one query by a plan; by a scan where a walk gives up."""
     if matching is None and chosen.path == "scan":
         matching = view.everything()
-    scratch = view.scratches.take(view.n, max(chosen.capacity, chosen.ef, chosen.depth), k)
+    scratch = view.scratches.take(view.n, max(chosen.capacity, chosen.keep, chosen.depth), k)
     scratch.query[:] = query
     status = _call_kernel(
         view,
@@ -153,6 +153,7 @@ def _call_kernel(
             k,
             chosen.ef,
             chosen.capacity,
+            chosen.keep,
             chosen.depth,
             mask,
             chosen.mode,
@@ -207,6 +208,7 @@ def _plan(view: View, k: int, ef: int | None, matches: int, is_masked: bool, dep
         settled_depth=view.settled_depth if depth is None else depth,
         default_ef=DEFAULT_EF if view.has_exact_scores else DECODED_EF,
         is_plain=view.is_plain,
+        is_rough=view.is_rough,
     )
     if len(view.plans) < _REMEMBERED_PLANS:
         view.plans[(k, ef, matches, is_masked, depth)] = chosen
@@ -286,7 +288,7 @@ def _run(
         matching = view.everything()
     totals = threading.Lock()
     last_resort = scan_plan(k, view.rerank, view.settled_depth if chosen.depth else 0)
-    room = max(chosen.capacity, chosen.ef, chosen.depth, k)
+    room = max(chosen.capacity, chosen.keep, chosen.depth, k)
     if chosen.path not in ("exact", "scan"):
         room = max(room, last_resort.depth)
 

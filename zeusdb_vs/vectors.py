@@ -7,6 +7,7 @@ keeps these too, for reranking: see `quantized`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from zeusdb_vs.calibration import (
     CodeKind,
     choose_codes,
     choose_depth,
+    digits_suffice,
     judged_slots,
 )
 from zeusdb_vs.chunks import RowTable, aligned_empty, chunk_shift
@@ -241,17 +243,26 @@ class Vectors:
         trained.is_quantized = True
         trained.encode()
         own = judged_slots(slots)
+        queries = self.take(own)
+        described = (trained._described(), trained.form_bytes)
         is_by_code_only = not config.keeps_originals and isinstance(trained.codec, ProductCodec)
         trained.rerank, trained.kept = choose_depth(
             slots,
-            self.take(own),
+            queries,
             own,
             (self._described(), self.form_bytes),
-            (trained._described(), trained.form_bytes),
+            described,
             (NEIGHBORS,) if is_by_code_only else DEPTHS,
         )
         if is_by_code_only:
             trained.rerank = 0
+        codec = trained.codec
+        if (
+            isinstance(codec, ProductCodec)
+            and codec.reads_digits
+            and not digits_suffice(slots, queries, own, described)
+        ):
+            trained.codec = replace(codec, reads_digits=False)
         if not config.keeps_originals:
             trained.keeps_originals = False
             trained.originals = RowTable(np.float32, self.dim, self.shift)

@@ -103,6 +103,7 @@ class View:
     is_linked : whether there is a graph
     is_coded : whether walks go on codes apart from the originals
     is_plain : whether codes are of 4 or 8 bits a dimension, of which scans compare several rows at once
+    is_rough : whether walks can compare by digits of codes
     is_quantized : whether the codes are those of a trained quantizer
     rerank : how many of the nearest by code are reranked for 10 neighbours
     settled_depth : 0 where distances by code are all there is, None elsewhere
@@ -126,6 +127,7 @@ class View:
         "is_linked",
         "is_plain",
         "is_quantized",
+        "is_rough",
         "ix",
         "kept",
         "live",
@@ -171,6 +173,7 @@ class View:
         self.is_coded = vectors.is_coded
         code, form = int(ix[layout.CODE]), int(ix[layout.FORM])
         self.is_plain = code in (layout.CODE_U4, layout.CODE_U8) and form != layout.FORM_L1
+        self.is_rough = int(ix[layout.CODE_DIGITS]) != 0
         self.is_quantized = vectors.is_quantized
         self.has_exact_scores = vectors.keeps_originals
         self.rerank = vectors.rerank

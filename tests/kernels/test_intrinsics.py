@@ -9,8 +9,8 @@ import pytest
 from kernel_harness import JIT_DISABLED, compiled
 from numpy.typing import NDArray
 
-from zeusdb_vs.kernels import intrinsics, simd
-from zeusdb_vs.kernels.layout import QUERY_HEADER
+from zeusdb_vs.kernels import intrinsics, simd, simd_products
+from zeusdb_vs.kernels.layout import DIGIT_BLOCK, QUERY_HEADER
 
 BLOCKS = (1, 2, 3, 6, 12, 24)
 """Blocks of 64 bytes: from one dimension to 1,536 in 8 bits and 3,072 in 4 bits."""
@@ -18,12 +18,27 @@ BLOCKS = (1, 2, 3, 6, 12, 24)
 
 @compiled
 def _write_table(grid, weights, groups, start, out):
-    simd.write_table_u8(grid, weights, groups, start, out)
+    simd_products.write_table_u8(grid, weights, groups, start, out)
 
 
 @compiled
 def _table_shift(groups):
-    return simd.table_shift(groups)
+    return simd_products.table_shift(groups)
+
+
+@compiled
+def _sum_of_quarters(codes, query, size):
+    return simd_products.sum_of_quarters(codes, query, size)
+
+
+@compiled
+def _sum_of_halves(codes, query, size):
+    return simd_products.sum_of_halves(codes, query, size)
+
+
+@compiled
+def _dot_fours(rows, codes, query, blocks):
+    return simd_products.dot_fours(rows, codes, query, blocks)
 
 
 @compiled
@@ -289,3 +304,36 @@ def test_bits_of_floats_go_there_and_back(value: float) -> None:
     back = _bits(np.float32(value), out)
     assert out[0] == np.float32(value).view(np.int32)
     assert np.float32(back).tobytes() == np.float32(value).tobytes()
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize("size", [64, 65, 96, 127, 128, 129, 192, 512])
+def test_sums_of_digits_equal_numpy(bits: int, size: int) -> None:
+    summed = {2: _sum_of_quarters, 4: _sum_of_halves}[bits]
+    places = 8 // bits
+    starts = [*range(0, size - DIGIT_BLOCK, DIGIT_BLOCK), size - DIGIT_BLOCK]
+    for codes in _rows(size + 2, np.uint8, size):
+        own = codes[1 : size + 1]  # not aligned, and with bytes around them that do not count
+        digits = own[:, None] >> bits * np.arange(places) & 2**bits - 1
+        for weights in _rows(size * places, np.int8, bits):
+            of_byte = weights.reshape(size, places)
+            query = np.zeros((len(starts), places, DIGIT_BLOCK), np.int8)
+            told = 0
+            for block, start in enumerate(starts):
+                fresh = slice(max(start, told), start + DIGIT_BLOCK)
+                query[block, :, fresh.start - start :] = of_byte[fresh].T
+                told = fresh.stop
+            assert summed(own.ctypes.data, query.ctypes.data, size) == _wide(digits.ravel(), weights)
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 2, 12])
+def test_dot_fours_equals_numpy(blocks: int) -> None:
+    rng = np.random.default_rng(blocks)
+    size = blocks * simd_products.FOURS_AT_ONCE
+    rows = rng.standard_normal((size, 256, 4)).astype(np.float32)
+    codes = rng.integers(0, 256, size).astype(np.uint8)
+    codes[:2] = [0, 255][: len(codes[:2])]
+    query = rng.standard_normal((size, 4)).astype(np.float32)
+    products = rows[np.arange(size), codes].astype(np.float64) * query
+    found = _dot_fours(rows.ctypes.data, codes.ctypes.data, query.ctypes.data, blocks)
+    assert abs(found - products.sum()) <= 1e-6 * np.abs(products).sum()

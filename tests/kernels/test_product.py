@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 from kernel_harness import clustered, compiled, turned
 from numpy.typing import NDArray
 
-from zeusdb_vs.kernels import kmeans, layout, product
+from zeusdb_vs.kernels import kmeans, layout, product, product_digits, product_queries, product_tables
 from zeusdb_vs.kernels.compile import JIT_DISABLED
 from zeusdb_vs.product import ProductCodec
 from zeusdb_vs.quantization import ScalarCodec
@@ -31,6 +31,7 @@ CASES = (
         (100, 20, 6),
     ]
 )
+DIGIT_CASES = [(384, 96), (256, 64), (260, 65), (508, 127), (512, 128), (128, 64), (256, 128), (384, 192)]
 ROWS = 5 if JIT_DISABLED else 60
 CHUNK_SHIFT = 2 if JIT_DISABLED else 5
 
@@ -126,7 +127,7 @@ class Coded:
     def form(self, query: NDArray[np.float32]) -> NDArray[np.uint8]:
         form = np.zeros(layout.QUERY_HEADER + 512 * self.codec.code_bytes, np.uint8)
         prepared = np.ascontiguousarray(query, np.float32)
-        product.prepare_tables(self.ix, prepared.ctypes.data, form.ctypes.data, True)
+        product_tables.prepare_tables(self.ix, prepared.ctypes.data, form.ctypes.data, True)
         return form
 
 
@@ -199,6 +200,11 @@ def _reach(codec: ProductCodec, weights: NDArray[np.float64]) -> NDArray[np.floa
 
 
 distance_of = compiled(lambda ix, form, row: product.product_distance(ix, form, row))
+
+
+@compiled
+def write_relative(ix, query, out):
+    product_queries.write_relative(ix, query, out)
 
 
 @compiled
@@ -286,6 +292,60 @@ def test_distances_are_those_of_decoded_rows(
             assert (tables.min(axis=1) <= 1).all()
 
 
+@pytest.mark.parametrize("space", ["cosine", "l2", "dot"])
+@pytest.mark.parametrize("rotated", [False, True])
+@pytest.mark.parametrize(("dim", "subvectors"), [(256, 64), (128, 64)] if JIT_DISABLED else DIGIT_CASES)
+def test_distances_by_digits_are_those_of_what_digits_stand_for(
+    dim: int, subvectors: int, rotated: bool, space: str
+) -> None:
+    given = random_codec(dim, subvectors, 8, is_l2=space == "l2", rotated=rotated, seed=dim)
+    codec = replace(given, reads_digits=True)
+    index = encode(codec, clustered(ROWS, dim, seed=dim), space)
+    assert codec.digits is not None
+    step, zero = codec.digits.astype(np.float64)
+    places = dim // subvectors
+    bits = 8 // places
+    digits = index.levels[:, :, None] >> bits * np.arange(places) & 2**bits - 1
+    d = zero + step * digits.reshape(len(digits), dim)
+    center = codec.center.astype(np.float64)
+    factor = index.heads[:, 0].astype(np.float64)
+    for query in [*clustered(2, dim, seed=dim + 1), np.zeros(dim, np.float32)]:
+        form = np.full(layout.QUERY_HEADER + 512 * codec.code_bytes, 77, np.uint8)
+        product_digits.prepare_digits(index.ix, query.ctypes.data, form.ctypes.data)
+        found = np.array([distance_of(index.ix, form.ctypes.data, index.row(i)) for i in range(len(d))])
+        q = query.astype(np.float64)
+        weights = -2 * (q - center) if space == "l2" else -q
+        if space == "l2":
+            wanted = ((q - center) ** 2).sum() + factor * (d @ weights) + (index.relative**2).sum(axis=1)
+        else:
+            wanted = 1 - q @ center + factor * (d @ weights)
+        unit = np.abs(weights * step).max() / 127
+        rounding = factor * unit / 2 * digits.reshape(len(digits), dim).sum(axis=1)
+        scale = 1 + np.abs(wanted) + factor * (np.abs(d) @ np.abs(weights))
+        assert (np.abs(found - wanted) <= rounding + 1e-5 * scale).all()
+
+
+@pytest.mark.parametrize("space", ["cosine", "l2"])
+@pytest.mark.parametrize(("dim", "subvectors"), [(32, 8), (36, 9), (16, 8), (24, 8), (20, 2)])
+def test_distances_in_full_are_those_of_decoded_rows(dim: int, subvectors: int, space: str) -> None:
+    index = coded(dim, subvectors, 8, space, rotated=False)
+    center, factor = index.codec.center.astype(np.float64), index.heads[:, 0].astype(np.float64)
+    query = clustered(1, dim, seed=dim + 1)[0]
+    q = query.astype(np.float64)
+    form = index.form(query)
+    relative, room = np.empty(dim, np.float32), np.empty(dim, np.float32)
+    write_relative(index.ix, query.ctypes.data, relative.ctypes.data)
+    for row, (d, stretch) in enumerate(zip(index.centroids_named, factor, strict=True)):
+        found = product.product_distance_in_full(
+            index.ix, form.ctypes.data, relative.ctypes.data, index.row(row), room.ctypes.data
+        )
+        if space == "l2":
+            wanted = ((q - center) ** 2).sum() - 2 * stretch * (d @ (q - center)) + index.heads[row, 1]
+        else:
+            wanted = 1 - q @ center - stretch * (d @ q)
+        assert found == pytest.approx(wanted, rel=1e-4, abs=1e-4)
+
+
 def test_query_that_one_byte_decides_keeps_the_fine_steps_of_the_others() -> None:
     """With 8 bits for all entries those of the other bytes would be a step or two."""
     index = coded(40, 8, 8, "dot", rotated=False)
@@ -360,6 +420,24 @@ def test_distances_are_never_nan(space: str, rows_scale: float, query_scale: flo
         index = encode(codec, rows, space)
         codec.check_codes(index.codes)
         form = index.form((rng.choice([-1, 1], 8) * query_scale).astype(np.float32))
+        for slot in range(len(rows)):
+            assert not np.isnan(distance_of(index.ix, form.ctypes.data, index.row(slot)))
+
+
+@pytest.mark.parametrize("space", ["l2", "dot"])
+@pytest.mark.parametrize("rows_scale", [1.0, 3e38])
+@pytest.mark.parametrize("query_scale", [1.0, 1e-44, 3e38])
+def test_distances_by_digits_are_never_nan(space: str, rows_scale: float, query_scale: float) -> None:
+    rng = np.random.default_rng(6)
+    rows = (rng.choice([-1, 1], (4, 128)) * rows_scale).astype(np.float32)
+    centroids = (rng.choice([-1, 1], (64, 256, 2)) * rows_scale).astype(np.float32)
+    center = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+    with np.errstate(all="ignore"):
+        codec = ProductCodec(8, centroids, center, space == "l2", None, True)
+        index = encode(codec, rows, space)
+        form = np.zeros(layout.QUERY_HEADER + 512 * codec.code_bytes, np.uint8)
+        query = (rng.choice([-1, 1], 128) * query_scale).astype(np.float32)
+        product_digits.prepare_digits(index.ix, query.ctypes.data, form.ctypes.data)
         for slot in range(len(rows)):
             assert not np.isnan(distance_of(index.ix, form.ctypes.data, index.row(slot)))
 

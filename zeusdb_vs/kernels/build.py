@@ -29,6 +29,7 @@ from zeusdb_vs.kernels.intrinsics import (
     store_u16,
 )
 from zeusdb_vs.kernels.layout import (
+    AS_CODED,
     CHOSEN,
     CHUNK_SHIFT,
     DIM,
@@ -202,7 +203,7 @@ def _start_slot(ix, scratch, slots, count, slot, ef_construction, most_upper, fi
     if ix[EXACT] == EXACT_ORIGINALS:
         vector = row_address(ix[VECTORS], slot, ix[CHUNK_SHIFT], ix[DIM] * 4)
         prepare_exact_query(ix, vector, scratch[QUERY_EXACT])
-        prepare_query_form(ix, scratch[QUERY_EXACT], form, False)
+        prepare_query_form(ix, scratch[QUERY_EXACT], form, AS_CODED)
     else:
         expand_row(ix, slot, form)
     entry = np.int64(-1)

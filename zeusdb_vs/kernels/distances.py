@@ -31,11 +31,13 @@ from zeusdb_vs.kernels.intrinsics import (
     u8_at,
 )
 from zeusdb_vs.kernels.layout import (
+    AS_CODED,
     CHUNK_SHIFT,
     CODE,
     CODE_BIAS,
     CODE_BLOCKS,
     CODE_BYTES,
+    CODE_DIGITS,
     CODE_EXPAND,
     CODE_F32,
     CODE_MID,
@@ -54,14 +56,13 @@ from zeusdb_vs.kernels.layout import (
     FORM_L2,
     INVERSE_NORMS,
     QUERY_HEADER,
+    ROUGH,
     SPACE,
     SPACE_COSINE,
 )
-from zeusdb_vs.kernels.product import (
-    decode_product,
-    prepare_tables,
-    product_distance,
-)
+from zeusdb_vs.kernels.product import decode_product, product_distance
+from zeusdb_vs.kernels.product_digits import prepare_digits
+from zeusdb_vs.kernels.product_tables import prepare_tables
 from zeusdb_vs.kernels.rotation import rotate
 from zeusdb_vs.kernels.rows import dot_f32, l1_f32, l2_f32, row_address
 from zeusdb_vs.kernels.simd import dot_u4_i8, dot_u8_i8, sad_u8
@@ -88,12 +89,12 @@ def _round_to_i8(value):
 
 
 @kernel
-def prepare_query_form(ix, exact, out, is_rough):
+def prepare_query_form(ix, exact, out, precision):
     """Write to `out` the form in which the exact query at `exact` is compared with code rows.
 
     Parameters
     ----------
-    is_rough : whether the nearest by the form are compared again, so that it may be less exact than codes are
+    precision : AS_CODED, or less where the nearest by the form are compared again
     """
     dim = ix[DIM]
     code = ix[CODE]
@@ -113,7 +114,10 @@ def prepare_query_form(ix, exact, out, is_rough):
             for d in range(dim):
                 turned[d] = q[d]
             rotate(exact_query, ix[CODE_SIGNS], dim)
-        prepare_tables(ix, exact_query, out, is_rough)
+        if precision == ROUGH and ix[CODE_DIGITS] != 0:
+            prepare_digits(ix, exact_query, out)
+        else:
+            prepare_tables(ix, exact_query, out, precision != AS_CODED)
         return
     padded = ix[CODE_PADDED]
     mid = f32_at(ix[CODE_MID], padded)

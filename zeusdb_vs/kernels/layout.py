@@ -56,14 +56,19 @@ CODE_WIDTH = 30  # CODE_PQ: dimensions that one byte of a code stands for; fewer
 CODE_BYTES = 31  # CODE_PQ: bytes of codes in a row, which stand behind its head
 CODE_HEAD = 32  # CODE_PQ: bytes before them: float32 factor and, for FORM_L2, float32 squared length
 CODE_GRID = 33  # CODE_PQ: address of uint8 (bytes, groups, 4, 4, 16, 4): CODE_TABLE in steps of CODE_STEP, 1 to 255 and
-# GRID_MIDDLE at CODE_MID; dimensions in groups of four, values as `write_table_u8` in kernels/simd.py has them; 0 where
-# tables of queries have to be more exact
+# GRID_MIDDLE at CODE_MID; dimensions in groups of four, values as `write_table_u8` in kernels/simd_products.py has
+# them; 0 where tables of queries have to be more exact
+CODE_DIGITS = (
+    34  # CODE_PQ: address of float32 (2, DIM): what a step of each dimension's digit comes to, and what its
+)
+# digit 0 stands for; 0 where codes cannot be read as digits (kernels/product_digits.py)
 
 SIZE = 40
 ROTATION_ROUNDS = 2
 MOST_FACTOR = 4.0  # CODE_PQ: the factor of a row is clipped to it
 MOST_GRID = 127.0  # CODE_PQ: by how much CODE_GRID goes up and down from its middle
 GRID_MIDDLE = 128
+DIGIT_BLOCK = 64  # CODE_PQ: bytes that are read as digits at once, and the fewest that are
 
 SPACE_COSINE, SPACE_L2, SPACE_L1, SPACE_DOT = 0, 1, 2, 3
 CODE_F32, CODE_U8, CODE_U4, CODE_PQ = 0, 1, 2, 3
@@ -95,5 +100,7 @@ WALK_MATCHES = 21  # state of a filtered walk: keys in MATCHES
 
 SCRATCH_SIZE = 24
 POOL_MARGIN = 32  # places behind the capacity of a pool that insertions write to
+# How exact a query form has to be: as codes are; right to some rounding; in the order of what is near, roughly
+AS_CODED, ROUNDED, ROUGH = 0, 1, 2
 WALK_ALL, WALK_FILTERED, WALK_TWO_HOP = 0, 1, 2  # modes of a walk
 QUERY_HEADER = 64  # bytes before the codes of a query form

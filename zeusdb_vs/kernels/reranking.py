@@ -34,7 +34,9 @@ from zeusdb_vs.kernels.layout import (
     RESULTS,
 )
 from zeusdb_vs.kernels.pool import distance_of_key, insert_key, make_key, slot_of_key
-from zeusdb_vs.kernels.product import product_distance_in_full, product_rounding, write_relative
+from zeusdb_vs.kernels.product import product_distance_in_full, product_rounding
+from zeusdb_vs.kernels.product_digits import DIGITS
+from zeusdb_vs.kernels.product_queries import write_relative
 from zeusdb_vs.kernels.rows import row_address
 
 
@@ -56,9 +58,10 @@ def _take_pool(ix, scratch, pool, size, k, mask):
 
 @kernel
 def _take_products(ix, scratch, pool, size, k, mask):
-    """Take the nearest `k` of a sorted pool that may be returned, compared again without the rounding of tables.
+    """Take the nearest `k` of a sorted pool that may be returned, compared again by the centroids that codes name.
 
-    Compared are the first `k` and whatever that rounding may have put behind them.
+    Compared are the first `k` and whatever the rounding of tables may have put behind them; all, where distances were
+    those by digits.
     """
     results = scratch[RESULTS]
     form = scratch[QUERY_FORM]
@@ -81,7 +84,7 @@ def _take_products(ix, scratch, pool, size, k, mask):
         if insert_key(results, found, k, make_key(distance_by_code(ix, exact), slot)) >= 0:
             found = min(found + 1, k)
         done += 1
-        if done == k:
+        if done == k and load_i32(form + 12) != DIGITS:
             furthest = distance_of_key(key) + product_rounding(ix, form, row)
     return found
 

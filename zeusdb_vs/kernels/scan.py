@@ -19,6 +19,7 @@ from zeusdb_vs.kernels.intrinsics import (
     store_i64,
 )
 from zeusdb_vs.kernels.layout import (
+    AS_CODED,
     CHUNK_SHIFT,
     CODE,
     CODE_BIAS,
@@ -204,7 +205,7 @@ def _prepare(ix, scratch, query):
     """Make ready both forms of a query; returns 0 or what is wrong with it."""
     status = prepare_exact_query(ix, query, scratch[QUERY_EXACT])
     if status == 0:
-        prepare_query_form(ix, scratch[QUERY_EXACT], scratch[QUERY_FORM], False)
+        prepare_query_form(ix, scratch[QUERY_EXACT], scratch[QUERY_FORM], AS_CODED)
     return status
 
 

@@ -45,6 +45,8 @@ from zeusdb_vs.kernels.layout import (
     POOL,
     QUERY_EXACT,
     QUERY_FORM,
+    ROUGH,
+    ROUNDED,
     TOP_LEVEL,
     UPPER,
     UPPER_OFFSETS,
@@ -356,12 +358,12 @@ def walk(ix, scratch, partner, lanes, level, ef, capacity, keep, mask, mode, bud
 
 
 @kernel
-def _start_query(ix, scratch, query):
+def _start_query(ix, scratch, query, precision):
     """Prepare a query, descend to level 0 and start the walk there; returns 0 or what is wrong with the query."""
     status = prepare_exact_query(ix, query, scratch[QUERY_EXACT])
     if status == 0:
         form = scratch[QUERY_FORM]
-        prepare_query_form(ix, scratch[QUERY_EXACT], form, True)
+        prepare_query_form(ix, scratch[QUERY_EXACT], form, precision)
         entry = descend(ix, scratch, form, ix[ENTRY_POINT], ix[TOP_LEVEL], np.int64(0))
         start_walk(ix, scratch, form, entry)
     return status
@@ -380,7 +382,21 @@ def _is_cut_short(ix, scratch, ef, capacity):
 
 @kernel
 def search_graph(
-    ix, scratch, partner, queries, count, k, ef, capacity, depth, mask, mode, budget, out_slots, out_distances
+    ix,
+    scratch,
+    partner,
+    queries,
+    count,
+    k,
+    ef,
+    capacity,
+    keep,
+    depth,
+    mask,
+    mode,
+    budget,
+    out_slots,
+    out_distances,
 ):
     """K-NN-SEARCH for `count` queries, two at a time.
 
@@ -390,6 +406,7 @@ def search_graph(
     queries : address of float32 (count, dim)
     ef : pool positions that are expanded; in a filtered walk, matching slots to find
     capacity : pool positions that are kept, >= ef
+    keep : of a filtered walk, matching slots to gather: at least ef, k and depth
     depth : how many are reranked exactly, k <= depth <= capacity; all of the pool where results of a filtered search
         come from the second half of them. 0: none, distances are those by code
     mask : address of uint8 per slot (1 = may be returned), or 0 with WALK_ALL
@@ -409,17 +426,18 @@ def search_graph(
     if count > 1:
         partner[COUNT_DISTANCES] = 0
         partner[COUNT_HOPS] = 0
-    keep = max(np.int64(ef), np.int64(depth), np.int64(k))
+    # What is not reranked is compared again by code.
+    precision = ROUGH if depth == 0 else ROUNDED
     status = np.int64(0)
     i = np.int64(0)
     while i < count and status == 0:
-        status = _start_query(ix, scratch, queries + i * stride)
+        status = _start_query(ix, scratch, queries + i * stride, precision)
         if status != 0:
             status += 4 * i
             break
         lanes = np.int64(1)
         if i + 1 < count:
-            status = _start_query(ix, partner, queries + (i + 1) * stride)
+            status = _start_query(ix, partner, queries + (i + 1) * stride, precision)
             if status == 0:
                 lanes = np.int64(2)
             else:

@@ -16,7 +16,24 @@ from numba.extending import intrinsic
 from zeusdb_vs.kernels.compile import FASTMATH, HAS_AVX2, HAS_SAD512, HAS_VNNI512, inline_kernel
 from zeusdb_vs.kernels.intrinsics import i8_at, load_f32, load_i64, prefetch, store_f32, u8_at
 from zeusdb_vs.kernels.layout import QUERY_HEADER
-from zeusdb_vs.kernels.llvm import I64, call_intrinsic, emit_prefetch, load_block, shuffled, spread
+from zeusdb_vs.kernels.llvm import (
+    BYTES32,
+    BYTES64,
+    I64,
+    INTS8,
+    INTS16,
+    LONGS4,
+    LONGS8,
+    SHORTS16,
+    block_loop,
+    call_intrinsic,
+    dot_accumulate,
+    emit_prefetch,
+    horizontal_sum,
+    load_block,
+    shuffled,
+    spread,
+)
 
 LANES = 64
 """Bytes a 512-bit register holds; code rows are padded to a multiple of it."""
@@ -28,14 +45,6 @@ whose addresses lie at `rows`, and meanwhile prefetch those whose addresses lie 
 register cost little more than one, and one took as long as the products of a short row.
 """
 
-_BYTES64 = ir.VectorType(ir.IntType(8), LANES)
-_INTS16 = ir.VectorType(ir.IntType(32), 16)
-_LONGS8 = ir.VectorType(ir.IntType(64), 8)
-_BYTES32 = ir.VectorType(ir.IntType(8), 32)
-_SHORTS16 = ir.VectorType(ir.IntType(16), 16)
-_INTS8 = ir.VectorType(ir.IntType(32), 8)
-_LONGS4 = ir.VectorType(ir.IntType(64), 4)
-
 
 def _added(builder: Any, vectors: list[Any]) -> Any:
     total = vectors[0]
@@ -44,71 +53,32 @@ def _added(builder: Any, vectors: list[Any]) -> Any:
     return total
 
 
-def _dot_accumulate(builder: Any, total: Any, unsigned: Any, signed: Any) -> Any:
-    """Add the products of 64 unsigned with 64 signed bytes to 16 sums: one `vpdpbusd`."""
-    values = [total, builder.bitcast(unsigned, _INTS16), builder.bitcast(signed, _INTS16)]
-    return call_intrinsic(builder, "llvm.x86.avx512.vpdpbusd.512", _INTS16, values)
-
-
-def _horizontal_sum(builder: Any, vector: Any) -> Any:
-    name = f"llvm.vector.reduce.add.v{vector.type.count}i32"
-    return builder.sext(call_intrinsic(builder, name, ir.IntType(32), [vector]), I64)
-
-
-def _block_loop(builder: Any, blocks: Any, start: list[Any], step: Any) -> list[Any]:
-    """Build `for i in range(blocks): state = step(i, state)` with the state in registers."""
-    before = builder.basic_block
-    loop = builder.append_basic_block("blocks")
-    after = builder.append_basic_block("blocks.end")
-    builder.cbranch(builder.icmp_signed(">", blocks, I64(0)), loop, after)
-    builder.position_at_end(loop)
-    index = builder.phi(I64)
-    states = [builder.phi(value.type) for value in start]
-    results = step(index, states)
-    following = builder.add(index, I64(1))
-    index.add_incoming(I64(0), before)
-    index.add_incoming(following, builder.basic_block)
-    for state, first, result in zip(states, start, results, strict=True):
-        state.add_incoming(first, before)
-        state.add_incoming(result, builder.basic_block)
-    end_of_loop = builder.basic_block
-    builder.cbranch(builder.icmp_signed("<", following, blocks), loop, after)
-    builder.position_at_end(after)
-    finals = []
-    for first, result in zip(start, results, strict=True):
-        final = builder.phi(first.type)
-        final.add_incoming(first, before)
-        final.add_incoming(result, end_of_loop)
-        finals.append(final)
-    return finals
-
-
 if HAS_VNNI512:
 
     def _step_u4(builder: Any, codes: Any, query: Any, index: Any, totals: list[Any]) -> list[Any]:
         """Add the products of a block of 4-bit codes to two vectors of sums."""
-        nibble = ir.Constant(_BYTES64, [15] * LANES)
+        nibble = ir.Constant(BYTES64, [15] * LANES)
         four = ir.Constant(ir.VectorType(ir.IntType(16), 32), [4] * 32)
-        row = load_block(builder, builder.add(codes, builder.mul(index, I64(64))), _BYTES64)
+        row = load_block(builder, builder.add(codes, builder.mul(index, I64(64))), BYTES64)
         here = builder.add(query, builder.mul(index, I64(128)))
-        low_query = load_block(builder, here, _BYTES64)
-        high_query = load_block(builder, builder.add(here, I64(64)), _BYTES64)
+        low_query = load_block(builder, here, BYTES64)
+        high_query = load_block(builder, builder.add(here, I64(64)), BYTES64)
         low = builder.and_(row, nibble)
         wide = builder.lshr(builder.bitcast(row, four.type), four)
-        high = builder.and_(builder.bitcast(wide, _BYTES64), nibble)
+        high = builder.and_(builder.bitcast(wide, BYTES64), nibble)
         return [
-            _dot_accumulate(builder, totals[0], low, low_query),
-            _dot_accumulate(builder, totals[1], high, high_query),
+            dot_accumulate(builder, totals[0], low, low_query),
+            dot_accumulate(builder, totals[1], high, high_query),
         ]
 
     def _step_u8(builder: Any, codes: Any, query: Any, index: Any, totals: list[Any]) -> list[Any]:
         """Add the products of a block of 8-bit codes to a vector of sums."""
         offset = builder.mul(index, I64(64))
-        row = load_block(builder, builder.add(codes, offset), _BYTES64)
-        other = load_block(builder, builder.add(query, offset), _BYTES64)
-        return [_dot_accumulate(builder, totals[0], row, other)]
+        row = load_block(builder, builder.add(codes, offset), BYTES64)
+        other = load_block(builder, builder.add(query, offset), BYTES64)
+        return [dot_accumulate(builder, totals[0], row, other)]
 
-    _ZEROS16 = ir.Constant(_INTS16, [0] * 16)
+    _ZEROS16 = ir.Constant(INTS16, [0] * 16)
 
     @intrinsic  # type: ignore[untyped-decorator]
     def dot_u4_i8(typingctx: Any, codes: Any, query: Any, blocks: Any) -> Any:  # noqa: ARG001
@@ -120,8 +90,8 @@ if HAS_VNNI512:
             def step(index: Any, totals: list[Any]) -> list[Any]:
                 return _step_u4(builder, codes, query, index, totals)
 
-            low_sum, high_sum = _block_loop(builder, blocks, [_ZEROS16, _ZEROS16], step)
-            return _horizontal_sum(builder, builder.add(low_sum, high_sum))
+            low_sum, high_sum = block_loop(builder, blocks, [_ZEROS16, _ZEROS16], step)
+            return horizontal_sum(builder, builder.add(low_sum, high_sum))
 
         return types.int64(types.int64, types.int64, types.int64), codegen
 
@@ -135,8 +105,8 @@ if HAS_VNNI512:
             def step(index: Any, totals: list[Any]) -> list[Any]:
                 return _step_u8(builder, codes, query, index, totals)
 
-            (total,) = _block_loop(builder, blocks, [_ZEROS16], step)
-            return _horizontal_sum(builder, total)
+            (total,) = block_loop(builder, blocks, [_ZEROS16], step)
+            return horizontal_sum(builder, total)
 
         return types.int64(types.int64, types.int64, types.int64), codegen
 
@@ -187,7 +157,7 @@ if HAS_VNNI512:
                         added += step_of(builder, row, query, index, totals[i * sums : (i + 1) * sums])
                     return added
 
-                totals = _block_loop(builder, blocks, [_ZEROS16] * (sums * ROWS_AT_ONCE), step)
+                totals = block_loop(builder, blocks, [_ZEROS16] * (sums * ROWS_AT_ONCE), step)
                 of_rows = [_added(builder, totals[i * sums : (i + 1) * sums]) for i in places]
                 vector = ir.VectorType(ir.FloatType(), ROWS_AT_ONCE)
                 products = builder.sitofp(_sums_of_four(builder, of_rows), vector)
@@ -219,31 +189,29 @@ elif HAS_AVX2:
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
             codes, query, blocks = args
-            nibble = ir.Constant(_BYTES32, [15] * 32)
-            four = ir.Constant(_SHORTS16, [4] * 16)
+            nibble = ir.Constant(BYTES32, [15] * 32)
+            four = ir.Constant(SHORTS16, [4] * 16)
 
             def step(index: Any, states: list[Any]) -> list[Any]:
                 total = states[0]
                 for part in (0, 32):
                     offset = builder.add(builder.mul(index, I64(64)), I64(part))
-                    row = load_block(builder, builder.add(codes, offset), _BYTES32)
-                    signed = load_block(builder, builder.add(query, offset), _BYTES32)
-                    wide = builder.lshr(builder.bitcast(row, _SHORTS16), four)
+                    row = load_block(builder, builder.add(codes, offset), BYTES32)
+                    signed = load_block(builder, builder.add(query, offset), BYTES32)
+                    wide = builder.lshr(builder.bitcast(row, SHORTS16), four)
                     # Whole bytes would overflow the 16 bits of a pair: each half by itself, the high one times 16.
                     for half, weight in (
                         (builder.and_(row, nibble), 1),
-                        (builder.and_(builder.bitcast(wide, _BYTES32), nibble), 16),
+                        (builder.and_(builder.bitcast(wide, BYTES32), nibble), 16),
                     ):
-                        pairs = call_intrinsic(
-                            builder, "llvm.x86.avx2.pmadd.ub.sw", _SHORTS16, [half, signed]
-                        )
-                        weights = ir.Constant(_SHORTS16, [weight] * 16)
-                        sums = call_intrinsic(builder, "llvm.x86.avx2.pmadd.wd", _INTS8, [pairs, weights])
+                        pairs = call_intrinsic(builder, "llvm.x86.avx2.pmadd.ub.sw", SHORTS16, [half, signed])
+                        weights = ir.Constant(SHORTS16, [weight] * 16)
+                        sums = call_intrinsic(builder, "llvm.x86.avx2.pmadd.wd", INTS8, [pairs, weights])
                         total = builder.add(total, sums)
                 return [total]
 
-            (total,) = _block_loop(builder, blocks, [ir.Constant(_INTS8, [0] * 8)], step)
-            return _horizontal_sum(builder, total)
+            (total,) = block_loop(builder, blocks, [ir.Constant(INTS8, [0] * 8)], step)
+            return horizontal_sum(builder, total)
 
         return types.int64(types.int64, types.int64, types.int64), codegen
 
@@ -268,35 +236,33 @@ if not HAS_VNNI512 and HAS_AVX2:
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
             codes, query, blocks = args
-            nibble = ir.Constant(_BYTES32, [15] * 32)
-            four = ir.Constant(_SHORTS16, [4] * 16)
-            ones = ir.Constant(_SHORTS16, [1] * 16)
+            nibble = ir.Constant(BYTES32, [15] * 32)
+            four = ir.Constant(SHORTS16, [4] * 16)
+            ones = ir.Constant(SHORTS16, [1] * 16)
 
             def step(index: Any, states: list[Any]) -> list[Any]:
                 row = builder.add(codes, builder.mul(index, I64(64)))
                 here = builder.add(query, builder.mul(index, I64(128)))
                 sums = None
                 for part in (0, 32):
-                    packed = load_block(builder, builder.add(row, I64(part)), _BYTES32)
-                    wide = builder.lshr(builder.bitcast(packed, _SHORTS16), four)
+                    packed = load_block(builder, builder.add(row, I64(part)), BYTES32)
+                    wide = builder.lshr(builder.bitcast(packed, SHORTS16), four)
                     for half, offset in (
                         (builder.and_(packed, nibble), part),
-                        (builder.and_(builder.bitcast(wide, _BYTES32), nibble), part + 64),
+                        (builder.and_(builder.bitcast(wide, BYTES32), nibble), part + 64),
                     ):
-                        signed = load_block(builder, builder.add(here, I64(offset)), _BYTES32)
+                        signed = load_block(builder, builder.add(here, I64(offset)), BYTES32)
                         # Pairs of products in 16 bits: at most 2 * 15 * 127, and four of them still fit.
-                        pairs = call_intrinsic(
-                            builder, "llvm.x86.avx2.pmadd.ub.sw", _SHORTS16, [half, signed]
-                        )
+                        pairs = call_intrinsic(builder, "llvm.x86.avx2.pmadd.ub.sw", SHORTS16, [half, signed])
                         sums = pairs if sums is None else builder.add(sums, pairs)
                 return [
                     builder.add(
-                        states[0], call_intrinsic(builder, "llvm.x86.avx2.pmadd.wd", _INTS8, [sums, ones])
+                        states[0], call_intrinsic(builder, "llvm.x86.avx2.pmadd.wd", INTS8, [sums, ones])
                     )
                 ]
 
-            (total,) = _block_loop(builder, blocks, [ir.Constant(_INTS8, [0] * 8)], step)
-            return _horizontal_sum(builder, total)
+            (total,) = block_loop(builder, blocks, [ir.Constant(INTS8, [0] * 8)], step)
+            return horizontal_sum(builder, total)
 
         return types.int64(types.int64, types.int64, types.int64), codegen
 
@@ -355,16 +321,16 @@ if HAS_SAD512:
 
             def step(index: Any, states: list[Any]) -> list[Any]:
                 offset = builder.mul(index, I64(64))
-                row = load_block(builder, builder.add(codes, offset), _BYTES64)
-                other = load_block(builder, builder.add(query, offset), _BYTES64)
+                row = load_block(builder, builder.add(codes, offset), BYTES64)
+                other = load_block(builder, builder.add(query, offset), BYTES64)
                 return [
                     builder.add(
                         states[0],
-                        call_intrinsic(builder, "llvm.x86.avx512.psad.bw.512", _LONGS8, [row, other]),
+                        call_intrinsic(builder, "llvm.x86.avx512.psad.bw.512", LONGS8, [row, other]),
                     )
                 ]
 
-            (total,) = _block_loop(builder, blocks, [ir.Constant(_LONGS8, [0] * 8)], step)
+            (total,) = block_loop(builder, blocks, [ir.Constant(LONGS8, [0] * 8)], step)
             return call_intrinsic(builder, "llvm.vector.reduce.add.v8i64", I64, [total])
 
         return types.int64(types.int64, types.int64, types.int64), codegen
@@ -382,14 +348,14 @@ elif HAS_AVX2:
                 total = states[0]
                 for part in (0, 32):
                     offset = builder.add(builder.mul(index, I64(64)), I64(part))
-                    row = load_block(builder, builder.add(codes, offset), _BYTES32)
-                    other = load_block(builder, builder.add(query, offset), _BYTES32)
+                    row = load_block(builder, builder.add(codes, offset), BYTES32)
+                    other = load_block(builder, builder.add(query, offset), BYTES32)
                     total = builder.add(
-                        total, call_intrinsic(builder, "llvm.x86.avx2.psad.bw", _LONGS4, [row, other])
+                        total, call_intrinsic(builder, "llvm.x86.avx2.psad.bw", LONGS4, [row, other])
                     )
                 return [total]
 
-            (total,) = _block_loop(builder, blocks, [ir.Constant(_LONGS4, [0] * 4)], step)
+            (total,) = block_loop(builder, blocks, [ir.Constant(LONGS4, [0] * 4)], step)
             return call_intrinsic(builder, "llvm.vector.reduce.add.v4i64", I64, [total])
 
         return types.int64(types.int64, types.int64, types.int64), codegen
@@ -405,82 +371,3 @@ else:
         for j in range(blocks * 64):
             total += abs(np.int32(row[j]) - np.int32(other[j]))
         return np.int64(total)
-
-
-@inline_kernel
-def table_shift(groups):
-    """By how many bits the sums of `write_table_u8` are shifted: weights of more dimensions add up to more."""
-    shift = np.int64(7)
-    while np.int64(1) << (shift - 7) < groups:
-        shift += 1
-    return shift
-
-
-# `write_table_u8` writes (start + <grid, weights>) >> table_shift(groups) for each of 256 values of a byte of codes.
-#   grid : address of uint8 (groups, 4, 4, 16, 4): the dimensions of value 64 a + 4 c + b lie at [:, a, b, c], so that
-#       four vectors of sums make one of bytes by shifts alone
-#   weights : address of int8 (groups, 4); the absolute values of a pair add up to 128 at most: two products fit 16 bits
-#   out : address of uint8 (256,), which the results fit
-if HAS_VNNI512 or HAS_AVX2:
-    _TABLE_SUMS = _INTS16 if HAS_VNNI512 else _INTS8
-
-    def _products_of_four(builder: Any, total: Any, address: Any, factors: Any) -> Any:
-        """Add the products of groups of four bytes at an address with `factors` to a vector of sums."""
-        if HAS_VNNI512:
-            return _dot_accumulate(builder, total, load_block(builder, address, _BYTES64), factors)
-        pairs = call_intrinsic(
-            builder,
-            "llvm.x86.avx2.pmadd.ub.sw",
-            _SHORTS16,
-            [load_block(builder, address, _BYTES32), builder.bitcast(factors, _BYTES32)],
-        )
-        ones = ir.Constant(_SHORTS16, [1] * 16)
-        return builder.add(total, call_intrinsic(builder, "llvm.x86.avx2.pmadd.wd", _INTS8, [pairs, ones]))
-
-    @intrinsic  # type: ignore[untyped-decorator]
-    def write_table_u8(typingctx: Any, grid: Any, weights: Any, groups: Any, start: Any, out: Any) -> Any:  # noqa: ARG001
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
-            grid, weights, groups, start, out = args
-            lanes = _TABLE_SUMS.count
-            i32 = ir.IntType(32)
-            leading_zeros = builder.ctlz(builder.sub(groups, I64(1)), ir.IntType(1)(0))
-            shift = builder.sub(I64(7 + 64), leading_zeros)
-            begin = spread(builder, builder.trunc(start, i32), lanes)
-            by = spread(builder, builder.trunc(shift, i32), lanes)
-            for first in range(0, 256, 4 * lanes):
-                # Of a block of 64 values as many as there are lanes for, times four.
-                block, inside = first // 64 * 256, first % 64
-
-                def step(group: Any, totals: list[Any], begins: int = block + inside) -> list[Any]:
-                    here = builder.add(builder.add(grid, builder.mul(group, I64(1024))), I64(begins))
-                    four = load_block(builder, builder.add(weights, builder.mul(group, I64(4))), i32)
-                    factors = spread(builder, four, lanes)
-                    return [
-                        _products_of_four(builder, total, builder.add(here, I64(64 * i)), factors)
-                        for i, total in enumerate(totals)
-                    ]
-
-                entries = None
-                for i, total in enumerate(_block_loop(builder, groups, [begin] * 4, step)):
-                    entry = builder.shl(builder.lshr(total, by), ir.Constant(_TABLE_SUMS, [8 * i] * lanes))
-                    entries = entry if entries is None else builder.or_(entries, entry)
-                place = builder.inttoptr(builder.add(out, I64(first)), _TABLE_SUMS.as_pointer())
-                builder.store(entries, place).align = 1
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * 5), codegen
-
-else:
-
-    @inline_kernel
-    def write_table_u8(grid, weights, groups, start, out):  # type: ignore[no-untyped-def]
-        entries = u8_at(out, 256)
-        factors = i8_at(weights, groups * 4)
-        for v in range(256):
-            total = np.int64(start)
-            place = grid + (v // 64) * 256 + (v % 4) * 64 + (v % 64) // 4 * 4
-            for group in range(groups):
-                values = u8_at(place + group * 1024, 4)
-                for j in range(4):
-                    total += np.int64(values[j]) * np.int64(factors[group * 4 + j])
-            entries[v] = np.uint8(total >> table_shift(groups))
